@@ -51,6 +51,7 @@ fn graphs_that_are_not_laid_out_are_not_written() {
 #[test]
 fn dynamic_products_run_in_litert() {
     LITERT.dynamic_tests("litert_dynamic", quantize::Weights::Channels, 80.0);
+    LITERT.dynamic_tests("litert_dynamic_blocks", quantize::Weights::Blocks(32), 80.0);
 }
 
 #[cfg(feature = "oracles")]

@@ -6,7 +6,8 @@ use qcc_ir::ops::{
     Unary, UnaryFn, broadcast,
 };
 use qcc_ir::target::{
-    Blocks, Device, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target, Weights,
+    BlockDynamic, BlockGrid, Blocks, Device, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target,
+    Weights,
 };
 use qcc_ir::{Elem, Layout, StorageType, TensorType};
 
@@ -47,7 +48,8 @@ fn dynamic_kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let kernel = kernel(op, x)?;
     let weights = kernel.weights.filter(|_| matches!(op, Op::MatMul(_)) && x[1].rank() == 2);
     let Some(weights) = weights else { return Some(kernel) };
-    let blocks = weights.blocks.map(|b| Blocks { dynamic: |size| Some(Granularity::Groups(size)), ..b });
+    let blocks =
+        weights.blocks.map(|b| Blocks { dynamic: BlockDynamic::Groups(|size| Some(Granularity::Groups(size))), ..b });
     let dynamic = Some(Granularity::Axes { from: 0, to: x[0].rank() });
     Some(kernel.weights(Weights { dynamic, blocks, ..weights }))
 }
@@ -79,10 +81,12 @@ const WEIGHTS: Weights = Weights::ONE_SCALE;
 
 /// Block sizes of MatMulNBits.
 const BLOCKS: Blocks =
-    Blocks { fits: |extent, size| extent >= size && size >= 16 && size.is_power_of_two(), dynamic: |_| None };
+    Blocks { fits: |extent, size| extent >= size && size >= 16 && size.is_power_of_two(), ..ANY_BLOCKS };
 
 /// DequantizeLinear supports blocks of any size.
-const RESTORED: Blocks = Blocks { fits: |_, _| true, dynamic: |_| None };
+const RESTORED: Blocks = ANY_BLOCKS;
+
+const ANY_BLOCKS: Blocks = Blocks { fits: |_, _| true, dynamic: BlockDynamic::Groups(|_| None), grid: BlockGrid::Any };
 
 /// Element types with arithmetic.
 fn number(ty: &TensorType) -> bool {

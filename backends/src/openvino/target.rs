@@ -5,7 +5,8 @@ use qcc_ir::ops::{
     Unary, UnaryFn,
 };
 use qcc_ir::target::{
-    Blocks, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target, Weights, ZeroPoint,
+    BlockDynamic, BlockGrid, Blocks, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target, Weights,
+    ZeroPoint,
 };
 use qcc_ir::{Elem, Layout, StorageType, TensorType};
 
@@ -52,7 +53,7 @@ fn dynamic_kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let kernel = kernel(op, x)?;
     let Some(weights) = kernel.weights.filter(|_| matches!(op, Op::MatMul(_))) else { return Some(kernel) };
     let groups = |size: usize| size.is_multiple_of(GROUP).then_some(Granularity::Groups(GROUP));
-    let blocks = weights.blocks.map(|b| Blocks { dynamic: groups, ..b });
+    let blocks = weights.blocks.map(|b| Blocks { dynamic: BlockDynamic::Groups(groups), ..b });
     Some(kernel.weights(Weights { dynamic: Some(Granularity::Groups(GROUP)), blocks, ..weights }))
 }
 
@@ -75,7 +76,8 @@ const PRODUCTS: Quantized = Quantized {
 const WEIGHTS: Weights = Weights::ONE_SCALE;
 
 /// Blocks are an axis of their own.
-const BLOCKS: Blocks = Blocks { fits: |extent, size| extent % size == 0, dynamic: |_| None };
+const BLOCKS: Blocks =
+    Blocks { fits: |extent, size| extent % size == 0, dynamic: BlockDynamic::Groups(|_| None), grid: BlockGrid::Any };
 
 /// The table of kernels. Integer kernels are contractions, and operators that pass integers from one to another. All
 /// others compute in floating point, and the plugin fuses them into the preceding contraction. It has no products of

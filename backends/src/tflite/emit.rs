@@ -7,8 +7,8 @@ use std::cell::OnceCell;
 use bytes::Bytes;
 use indexmap::IndexSet;
 use qcc_formats::tflite::{
-    Activation, Buffer, BuiltinOperator, Metadata, Model, Operator, OperatorCode, Options, Quantization, SignatureDef,
-    SubGraph, Tensor, TensorMap, TensorType as Stored,
+    Activation, Blocks, Buffer, BuiltinOperator, Details, Metadata, Model, Operator, OperatorCode, Options,
+    Quantization, SignatureDef, SubGraph, Tensor, TensorMap, TensorType as Stored,
 };
 use qcc_ir::ops::{Custom, Op, Types};
 use qcc_ir::{
@@ -21,6 +21,7 @@ use smallvec::SmallVec;
 pub(super) use crate::Unsupported;
 use crate::extents;
 use crate::names::Names;
+use crate::pack::packed;
 use crate::{Attachments, ValueNames};
 
 /// The index of an optional tensor that is absent.
@@ -155,11 +156,24 @@ impl<'g> Emitter<'g> {
             None if self.narrowed(v) => Stored::INT32,
             None => stored(&ty.elem),
         };
-        let data = wide.or_else(|| Some(graph.constant(v)?.data().clone()));
+        let data = wide.or_else(|| graph.constant(v).map(packed));
         let buffer = data.map_or(0, |data| self.buffer(data));
-        let tensor = self.push(Tensor { elem, buffer, name, ..self.describe(ty) });
+        let mut tensor = Tensor { elem, buffer, name, ..self.describe(ty) };
+        if let Some(QuantParams { map: Affine::PerBlock { axis, size, scales, .. }, .. }) = ty.elem.qparams() {
+            tensor.quantization = Some(self.in_blocks(ty, *axis, *size, scales, &tensor.name));
+        }
+        let tensor = self.push(tensor);
         self.tensor_of.insert(v, tensor);
         tensor
+    }
+
+    /// The quantization parameters of a weight in blocks, whose scales are a tensor of float16.
+    fn in_blocks(&mut self, ty: &TensorType, axis: usize, size: usize, scales: &[f32], of: &str) -> Quantization {
+        let shape = Shape::known(&ty.runs(axis, size).unwrap_or_default());
+        let halves: Vec<half::f16> = scales.iter().map(|&scale| half::f16::from_f32(scale)).collect();
+        let scales = self.part(&format!("{of}_scale"), &qcc_ir::Tensor::from_vec(shape, halves));
+        let blocks = Blocks { scales, zero_points: -1, block_size: size as i32 };
+        Quantization { details: Details::Blocks(blocks), ..Quantization::default() }
     }
 
     /// True for the bias of a product with a 16-bit activation.
@@ -493,6 +507,7 @@ pub(super) fn stored(elem: &Elem) -> Stored {
         Elem::I64 => Stored::INT64,
         Elem::F16 => Stored::FLOAT16,
         Elem::F32 => Stored::FLOAT32,
+        Elem::Quantized(qparams) if qparams.storage == StorageType::I4 => Stored::INT4,
         Elem::Quantized(qparams) => stored(&qparams.storage.elem()),
     }
 }

@@ -6,7 +6,8 @@ use qcc_ir::ops::{
     ScatterNd, TopK, Unary, UnaryFn, broadcast,
 };
 use qcc_ir::target::{
-    Device, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target, Weights, ZeroPoint,
+    BlockDynamic, BlockGrid, Blocks, Device, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target,
+    Weights, ZeroPoint,
 };
 use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
 
@@ -180,6 +181,9 @@ fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
 /// FULLY_CONNECTED multiplies by matrices of rank 2, which are stored transposed if they are per-channel quantized;
 /// BATCH_MATMUL by all others, per-tensor and without bias. Dynamic quantization has one scale for each row.
 ///
+/// 4-bit weights may have a scale for each block. XNNPACK takes blocks of 32 and multiples, LiteRT's own kernel matrices of
+/// at least 32 inputs and 4 outputs; it treats others as if they had one scale for each row, and gives zeros.
+///
 /// XNNPACK's 8-bit product of two computed matrices is wrong once inputs were resized to larger ones: such products of open
 /// extent are in floating point.
 fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
@@ -190,9 +194,17 @@ fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     let resized = x[1].shape.is_open() || (x[1].rank() > 2 && x[0].shape.is_open());
     let kernel = FLOAT.quantized_if(!resized && (x.len() == 2 || x[1].rank() == 2), quantized);
     let dynamic = Some(Granularity::Axes { from: rank.saturating_sub(1), to: rank });
-    let weights = Weights { axis, dynamic, ..Weights::ONE_SCALE };
+    let outputs = x[1].shape.dims().first().and_then(|n| n.known()).unwrap_or(0);
+    let blocks = (connected && outputs >= 4).then_some(BLOCKS);
+    let weights = Weights { axis, dynamic, blocks, ..Weights::ONE_SCALE };
     if connected { kernel.weights(weights).fuses(ACTIVATIONS) } else { kernel }
 }
+
+const BLOCKS: Blocks = Blocks {
+    fits: |extent, size| size.is_multiple_of(32) && extent.is_multiple_of(size),
+    dynamic: BlockDynamic::AsOthers,
+    grid: BlockGrid::ShortScales,
+};
 
 fn unary(f: UnaryFn, x: &TensorType) -> Option<Kernel> {
     use UnaryFn::*;

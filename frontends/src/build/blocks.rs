@@ -52,7 +52,8 @@ mod tests {
     fn the_fewest_bits_are_found() {
         use StorageType::{I4, I8};
         assert_eq!(signed([0, 15, 3, 8], [8.0; 2]), Some((I4, vec![-8, 7, -5, 0], None)));
-        assert_eq!(signed([0, 15, 3, 8], [8.0, 3.0]), Some((I4, vec![-8, 7, -5, 0], Some(vec![0, -5]))));
+        assert_eq!(signed([0, 15, 3, 8], [8.0, 3.0]), Some((I4, vec![-8, 7, 0, 5], None)));
+        assert_eq!(signed([0, 15, 3, 8], [8.0, 15.0]), Some((I4, vec![-8, 7, -5, 0], Some(vec![0, 7]))));
         assert_eq!(signed([-8, 7, 3, 0], [1.0, 0.0]), Some((I4, vec![-8, 7, 3, 0], Some(vec![1, 0]))));
         assert_eq!(signed([0, 100, 200, 255], [128.0; 2]), Some((I8, vec![-128, -28, 72, 127], None)));
         assert_eq!(signed([0, 255, 0, 1], [3.0, 0.0]), Some((I8, vec![-128, 127, -128, -127], Some(vec![-125, -128]))));

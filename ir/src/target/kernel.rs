@@ -87,8 +87,48 @@ pub struct Weights {
 pub struct Blocks {
     /// Called with the extent of the axis and a block size: true where the kernel takes such blocks.
     pub fits: fn(usize, usize) -> bool,
-    /// As [`Weights::dynamic`], for a block size.
-    pub dynamic: fn(usize) -> Option<Granularity>,
+    /// [`Weights::dynamic`] for such weights.
+    pub dynamic: BlockDynamic,
+    /// The scales and zero points that it takes.
+    pub grid: BlockGrid,
+}
+
+/// How a kernel quantizes activations at run time beside a weight in blocks.
+#[derive(Clone, Copy, Debug)]
+pub enum BlockDynamic {
+    /// Not at all, or in groups of a number that depends on the block size.
+    Groups(fn(usize) -> Option<Granularity>),
+    /// As beside other weights.
+    AsOthers,
+}
+
+/// The scales and zero points of blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockGrid {
+    /// Any.
+    Any,
+    /// Positive scales that are numbers of bfloat16 and normal ones of float16, without zero points.
+    ShortScales,
+}
+
+impl BlockGrid {
+    /// The nearest scale that kernels take.
+    pub fn scale(self, scale: f32) -> f32 {
+        match self {
+            BlockGrid::Any => scale,
+            BlockGrid::ShortScales => {
+                // The largest power of two of float16.
+                let (least, most) = (half::f16::MIN_POSITIVE.to_f32(), 32768.0);
+                half::bf16::from_f32(scale.clamp(least, most)).to_f32()
+            }
+        }
+    }
+
+    /// True where kernels take the scales and zero points of blocks.
+    pub fn admits(self, qparams: &QuantParams) -> bool {
+        let short = || qparams.scales().iter().all(|&scale| scale > 0.0 && self.scale(scale) == scale);
+        self == BlockGrid::Any || (qparams.block_zero_points().is_none() && short())
+    }
 }
 
 /// The zero points that kernels take for an activation.
@@ -266,7 +306,10 @@ impl Weights {
     /// Granularity of dynamic quantization of the activations, for a weight of that type.
     pub fn dynamic_beside(&self, weight: &TensorType) -> Option<Granularity> {
         match weight.elem.qparams().map(|qparams| &qparams.map) {
-            Some(Affine::PerBlock { size, .. }) => self.blocks.and_then(|blocks| (blocks.dynamic)(*size)),
+            Some(Affine::PerBlock { size, .. }) => match self.blocks?.dynamic {
+                BlockDynamic::Groups(groups) => groups(*size),
+                BlockDynamic::AsOthers => self.dynamic,
+            },
             _ => self.dynamic,
         }
     }
@@ -287,7 +330,13 @@ impl Weights {
         };
         let Affine::PerBlock { axis, size, .. } = &qparams.map else { return Ok(()) };
         let extent = weight.shape.dims()[*axis].known().unwrap_or(0);
-        if (blocks.fits)(extent, *size) { Ok(()) } else { Err(format!("no kernel takes weights in blocks of {size}")) }
+        match () {
+            () if !(blocks.fits)(extent, *size) => Err(format!("no kernel takes weights in blocks of {size}")),
+            () if !blocks.grid.admits(qparams) => {
+                Err("no kernel takes blocks with such scales, or with zero points".into())
+            }
+            () => Ok(()),
+        }
     }
 }
 

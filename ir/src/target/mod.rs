@@ -6,7 +6,7 @@ mod latency;
 
 use smallvec::SmallVec;
 
-pub use kernel::{Blocks, FusedClamps, Kernel, Quantized, Weights, ZeroPoint};
+pub use kernel::{BlockDynamic, BlockGrid, Blocks, FusedClamps, Kernel, Quantized, Weights, ZeroPoint};
 pub use latency::{Latency, ProductTime};
 
 use crate::graph::{Graph, NodeId, ValueId};

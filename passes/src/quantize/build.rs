@@ -3,7 +3,7 @@
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::TypeError;
 use qcc_ir::ops::{Cast, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types};
-use qcc_ir::target::{Kernel, Target};
+use qcc_ir::target::{BlockGrid, Kernel, Target};
 use qcc_ir::{
     Dim, Elem, Graph, NodeId, Operands, Origin, Output, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId,
 };
@@ -289,9 +289,9 @@ impl Builder<'_> {
     fn weight(&self, n: NodeId, x: ValueId, w: &Tensor) -> (Tensor, Option<Tensor>) {
         let op = self.old.op(n);
         let factor = self.ranges.factor(self.old.operands(n)[0]).filter(|_| self.compensate && w.ty().rank() == 2);
-        if let Some((axis, size)) = self.blocks(n, w).filter(|_| self.step(x).is_none()) {
-            let compensated = factor.and_then(|factor| compensated_blocks(w, axis, size, factor));
-            let weight = compensated.unwrap_or_else(|| w.quantized(&block_qparams(w, axis, size)));
+        if let Some((axis, size, grid)) = self.blocks(n, w).filter(|_| self.step(x).is_none()) {
+            let compensated = factor.and_then(|factor| compensated_blocks(w, axis, size, grid, factor));
+            let weight = compensated.unwrap_or_else(|| w.quantized(&block_qparams(w, axis, size, grid)));
             let corrected = self.corrected(n, w, &weight);
             return (weight, corrected);
         }
@@ -370,8 +370,8 @@ impl Builder<'_> {
         }
     }
 
-    /// The blocked axis and the block size, if the target supports a blocked weight.
-    fn blocks(&self, n: NodeId, w: &Tensor) -> Option<(usize, usize)> {
+    /// The blocked axis, the block size, and what the blocks have, if the target supports a blocked weight.
+    fn blocks(&self, n: NodeId, w: &Tensor) -> Option<(usize, usize, BlockGrid)> {
         let (Weights::Blocks(size), Op::MatMul(op), &[rows, columns]) =
             (self.weights, self.old.op(n), w.dims().as_slice())
         else {
@@ -379,7 +379,7 @@ impl Builder<'_> {
         };
         let (axis, extent) = if op.transpose_b { (1, columns) } else { (0, rows) };
         let kernel = self.target.kernel_of(self.old, n)?.weights?.blocks?;
-        (kernel.fits)(extent, size).then_some((axis, size))
+        (kernel.fits)(extent, size).then_some((axis, size, kernel.grid))
     }
 
     /// The kernel of the target for an old node.

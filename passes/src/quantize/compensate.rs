@@ -5,6 +5,7 @@
 //! 2023), in the form of LDLQ (Chee et al., QuIP, 2023), which gives the same weights without an inverse.
 
 use qcc_ir::matrix::{View, multiply};
+use qcc_ir::target::BlockGrid;
 use qcc_ir::{Affine, Elem, QuantParams, StorageType, Tensor};
 use rayon::prelude::*;
 
@@ -21,15 +22,21 @@ const CHANNELS: usize = 128;
 #[derive(Clone, Copy)]
 enum Grid<'a> {
     /// To 4 bits, with a scale and a zero point for each block of this size, which are searched.
-    Blocks(usize),
+    Blocks(usize, BlockGrid),
     /// To 8 bits, with a scale for each output.
     Channels(&'a [f32]),
 }
 
 /// The weight `w`, a matrix, quantized to 4 bits with a scale and a zero point for each block of `size` elements along
 /// `axis`, its reduction axis, for an activation with this `factor`. `None` if its channels are others.
-pub(super) fn compensated_blocks(w: &Tensor, axis: usize, size: usize, factor: &Factor) -> Option<Tensor> {
-    let (integers, blocks) = compensated(w, axis, Grid::Blocks(size), factor)?;
+pub(super) fn compensated_blocks(
+    w: &Tensor,
+    axis: usize,
+    size: usize,
+    grid: BlockGrid,
+    factor: &Factor,
+) -> Option<Tensor> {
+    let (integers, blocks) = compensated(w, axis, Grid::Blocks(size, grid), factor)?;
     let (scales, zero_points): (Vec<f32>, Vec<i8>) = blocks.into_iter().unzip();
     let qparams = QuantParams::per_block_with_zero_points(StorageType::I4, axis, size, scales, zero_points);
     Some(Tensor::of(w.ty().with_elem(Elem::Quantized(qparams)), integers))
@@ -57,7 +64,7 @@ fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Opti
         return None;
     }
     let (size, blocks) = match grid {
-        Grid::Blocks(size) => (Some(size), extent.div_ceil(size)),
+        Grid::Blocks(size, grid) => (Some((size, grid)), extent.div_ceil(size)),
         Grid::Channels(_) => (None, 1),
     };
     // The place of an element of an output in a matrix that has `length` elements for each.
@@ -73,7 +80,7 @@ fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Opti
             weights: (0..extent).map(|k| reals[place(output, k, extent)]).collect(),
             integers: Vec::with_capacity(extent),
             maps: match grid {
-                Grid::Blocks(_) => Vec::with_capacity(blocks),
+                Grid::Blocks(..) => Vec::with_capacity(blocks),
                 Grid::Channels(scales) => vec![(scales[output], 0)],
             },
         };
@@ -95,9 +102,9 @@ struct Row {
 }
 
 /// Rounds the weights of some outputs: to 4 bits in blocks of a size, else to 8 bits.
-fn round(rows: &mut [Row], size: Option<usize>, upper: &[f32], variances: &[f32]) {
+fn round(rows: &mut [Row], size: Option<(usize, BlockGrid)>, upper: &[f32], variances: &[f32]) {
     let extent = variances.len();
-    let width = size.map_or(CHANNELS, |size| size * (CHANNELS / size).max(1));
+    let width = size.map_or(CHANNELS, |(size, _)| size * (CHANNELS / size).max(1));
     let mut errors = vec![0.0f32; rows.len() * extent];
     for start in (0..extent).step_by(width) {
         let columns = start..extent.min(start + width);
@@ -118,7 +125,7 @@ impl Row {
     /// Rounds the weights of some channels, whose shifted values are given, and stores their errors.
     fn round(
         &mut self,
-        size: Option<usize>,
+        size: Option<(usize, BlockGrid)>,
         columns: std::ops::Range<usize>,
         shifted: &mut [f32],
         errors: &mut [f32],
@@ -128,9 +135,10 @@ impl Row {
         let (mut scale, mut zero) = self.maps.first().copied().unwrap_or((1.0, 0));
         for (i, k) in columns.clone().enumerate() {
             let q = match size {
-                Some(size) => {
+                Some((size, grid)) => {
                     if i % size == 0 {
-                        (scale, zero) = block_qparams(&shifted[i..shifted.len().min(i + size)], &variances[k..]);
+                        let block = &shifted[i..shifted.len().min(i + size)];
+                        (scale, zero) = block_qparams(block, &variances[k..], grid);
                         self.maps.push((scale, zero));
                     }
                     in_block(shifted[i], (scale, zero.into()))
@@ -186,8 +194,8 @@ mod tests {
         let factor = moments.factor().unwrap();
         for (dims, axis, size) in [([11, EXTENT], 1, 32), ([EXTENT, 8], 0, 16), ([3, EXTENT], 1, 48)] {
             let w = numbers(Shape::known(&dims), 3);
-            let nearest = w.quantized(&super::super::weights::block_qparams(&w, axis, size));
-            let compensated = compensated_blocks(&w, axis, size, &factor).unwrap();
+            let nearest = w.quantized(&super::super::weights::block_qparams(&w, axis, size, BlockGrid::Any));
+            let compensated = compensated_blocks(&w, axis, size, BlockGrid::Any, &factor).unwrap();
             assert_eq!(compensated.ty().validate(), Ok(()));
             let (nearest, compensated) = (error(&x, &w, &nearest, axis), error(&x, &w, &compensated, axis));
             assert!(compensated < 0.5 * nearest, "{compensated} {nearest}");
@@ -210,8 +218,8 @@ mod tests {
         let mut moments = Moments::new(32);
         (0..32).for_each(|k| moments.add(&std::array::from_fn::<f32, 32, _>(|i| if i == k { 1.0 } else { 0.0 })));
         let w = numbers(Shape::known(&[5, 32]), 3);
-        let compensated = compensated_blocks(&w, 1, 16, &moments.factor().unwrap()).unwrap();
-        let nearest = w.quantized(&super::super::weights::block_qparams(&w, 1, 16));
+        let compensated = compensated_blocks(&w, 1, 16, BlockGrid::Any, &moments.factor().unwrap()).unwrap();
+        let nearest = w.quantized(&super::super::weights::block_qparams(&w, 1, 16, BlockGrid::Any));
         assert_eq!(compensated.integers(), nearest.integers());
     }
 
@@ -221,6 +229,6 @@ mod tests {
         moments.add(&[1.0; 32]);
         let factor = moments.factor().unwrap();
         let w = numbers(Shape::known(&[2, 48]), 1);
-        assert!(compensated_blocks(&w, 1, 16, &factor).is_none());
+        assert!(compensated_blocks(&w, 1, 16, BlockGrid::Any, &factor).is_none());
     }
 }

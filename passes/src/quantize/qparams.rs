@@ -1,5 +1,6 @@
 //! Quantization parameters from ranges.
 
+use qcc_ir::target::BlockGrid;
 use qcc_ir::vector::{self, LANES, vectorized};
 use qcc_ir::{QuantParams, StorageType};
 
@@ -50,8 +51,9 @@ const STEPS: [f32; 9] = [14.0, 14.5, 15.0, 15.5, 16.0, 16.5, 17.0, 17.5, 18.0];
 
 /// The 4-bit scale and zero point of a block with the least squared error, in which each element counts as its weight
 /// says; there may be more weights. 0 is exactly representable.
-pub(super) fn block_qparams(block: &[f32], weights: &[f32]) -> (f32, i8) {
+pub(super) fn block_qparams(block: &[f32], weights: &[f32], grid: BlockGrid) -> (f32, i8) {
     let weights = &weights[..block.len()];
+    let symmetric = grid == BlockGrid::ShortScales;
     let mut best = (1.0, 0.0);
     vectorized(
         #[inline(always)]
@@ -59,14 +61,17 @@ pub(super) fn block_qparams(block: &[f32], weights: &[f32]) -> (f32, i8) {
             let end = |f: fn(f32, f32) -> f32| vector::fold(block, 0.0, f, f);
             let (lo, hi) = (end(|a, b| if b < a { b } else { a }), end(|a, b| if b > a { b } else { a }));
             let mut least = f64::INFINITY;
+            // A symmetric span is that of the largest number and its opposite.
+            let (lo, hi) = if symmetric { (-hi.max(-lo), hi.max(-lo)) } else { (lo, hi) };
             for steps in STEPS {
                 if hi <= lo {
                     break;
                 }
-                let scale = ((hi - lo) / steps).max(FINEST);
+                let scale = grid.scale(((hi - lo) / steps).max(FINEST));
                 // What is clipped is the same at both ends.
-                let (first, last) = (BLOCK_ENDS.0, BLOCK_ENDS.1);
-                let zero = ((first + last) / 2.0 - (lo + hi) / 2.0 / scale).round_ties_even().clamp(first, last);
+                let (first, last) = BLOCK_ENDS;
+                let middle = (first + last) / 2.0 - (lo + hi) / 2.0 / scale;
+                let zero = if symmetric { 0.0 } else { middle.round_ties_even().clamp(first, last) };
                 let error = f64::from(block_error(block, weights, scale, zero)) * f64::from(scale).powi(2);
                 if error < least {
                     (best, least) = ((scale, zero), error);
@@ -130,7 +135,7 @@ mod tests {
     /// The searched parameters have a smaller error than those that cover the span, and than symmetric ones.
     #[test]
     fn block_parameters_minimize_the_error() {
-        let block_qparams = |block: &[f32]| block_qparams(block, &[1.0; 32]);
+        let block_qparams = |block: &[f32]| block_qparams(block, &[1.0; 32], BlockGrid::Any);
         assert_eq!(block_qparams(&[0.0, 0.0]), (1.0, 0));
         // All integers from 0 on, and from 0 down.
         assert_eq!(block_qparams(&[0.0, 15.0, 7.0, 3.0]), (1.0, -8));

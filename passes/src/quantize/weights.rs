@@ -1,6 +1,7 @@
 //! Quantization of weights, biases and other constants.
 
 use qcc_ir::ops::Op;
+use qcc_ir::target::BlockGrid;
 use qcc_ir::{Dim, QuantParams, Runs, Shape, StorageType, Tensor};
 use rayon::prelude::*;
 
@@ -95,7 +96,7 @@ pub(super) fn weight_qparams(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> QuantPa
 }
 
 /// Block-wise 4-bit quantization parameters: one scale and zero point for each block of `size` elements along `axis`.
-pub(super) fn block_qparams(w: &Tensor, axis: usize, size: usize) -> QuantParams {
+pub(super) fn block_qparams(w: &Tensor, axis: usize, size: usize, grid: BlockGrid) -> QuantParams {
     let (dims, reals) = (w.dims(), w.floats());
     let (extent, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
     let outer: usize = dims[..axis].iter().product();
@@ -106,10 +107,10 @@ pub(super) fn block_qparams(w: &Tensor, axis: usize, size: usize) -> QuantParams
         let first = row / runs * extent + row % runs * size;
         let length = size.min(extent - row % runs * size);
         if inner == 1 {
-            return qparams::block_qparams(&reals[first..first + length], &alike);
+            return qparams::block_qparams(&reals[first..first + length], &alike, grid);
         }
         let run: Vec<f32> = (first..first + length).map(|k| reals[k * inner + column]).collect();
-        qparams::block_qparams(&run, &alike)
+        qparams::block_qparams(&run, &alike, grid)
     };
     let (scales, zero_points): (Vec<f32>, Vec<i8>) = (0..outer * runs * inner).into_par_iter().map(block).unzip();
     QuantParams::per_block_with_zero_points(StorageType::I4, axis, size, scales, zero_points)

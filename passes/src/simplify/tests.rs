@@ -10,7 +10,7 @@ use super::{simplify, tidy};
 use crate::testing::{everything, try_apply};
 use crate::{Pass, check_meaning};
 use qcc_ir::ops::Op;
-use qcc_ir::target::{Blocks, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
+use qcc_ir::target::{BlockDynamic, BlockGrid, Blocks, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
 
 /// A target that supports every operator. Simplification does not depend on it.
 pub(crate) fn target() -> Target {
@@ -35,7 +35,8 @@ pub(crate) fn target() -> Target {
 pub(crate) fn row(op: &Op, operands: &[&TensorType]) -> Kernel {
     let kernel = everything(op, operands);
     let zero_points = [ZeroPoint::Any, ZeroPoint::Symmetric];
-    let blocks = Blocks { fits: |extent, size| extent >= size, dynamic: |_| None };
+    let blocks =
+        Blocks { fits: |extent, size| extent >= size, dynamic: BlockDynamic::Groups(|_| None), grid: BlockGrid::Any };
     Kernel {
         quantized: kernel.quantized.map(|quantized| Quantized { zero_points, ..quantized }),
         weights: kernel.weights.map(|weights| Weights { blocks: Some(blocks), ..weights }),

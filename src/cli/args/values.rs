@@ -123,7 +123,7 @@ pub(crate) enum Quantize {
     /// TFLite and ONNX: 8-bit weights, 16-bit activations
     W8a16,
     W8a32,
-    /// ONNX and OpenVINO: blockwise 4-bit weights of matrix products; other weights have 8 bits
+    /// Blockwise 4-bit weights of matrix products; other weights have 8 bits
     W4a32,
 }
 

@@ -23,7 +23,7 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -
     let [a, b] = [&site.operands[0], &site.operands[1]];
     let hybrid = a.elem == Elem::F32 && b.elem.qparams().is_some();
     if is_fully_connected(site.graph, site.node) {
-        let per_axis = b.elem.qparams().is_some_and(|g| matches!(g.map, Affine::PerAxis { .. }));
+        let per_axis = b.elem.qparams().is_some_and(|g| !matches!(g.map, Affine::PerTensor { .. }));
         let keep_num_dims = a.rank() != 2;
         let version = match (hybrid, per_axis) {
             (true, true) => 12,

@@ -113,14 +113,15 @@ impl QdqImporter<'_> {
             .quantized_source(w)
             .filter(|&w| self.g.constant(w).is_some())
             .and_then(|w| self.g.ty(w).elem.qparams());
-        let (Op::MatMul(op), Some(&Affine::PerBlock { axis, size, .. })) = (self.g.op(n), qparams.map(|g| &g.map))
-        else {
-            return false;
-        };
+        let (Op::MatMul(op), Some(qparams)) = (self.g.op(n), qparams) else { return false };
+        let Affine::PerBlock { axis, size, .. } = qparams.map else { return false };
         let (rank, extent) = (self.g.ty(w).rank(), self.g.ty(w).shape.dims()[axis].known());
         let summed = rank == 2 && axis == usize::from(op.transpose_b);
         let blocks = || self.target.kernel_of(&self.g, n)?.weights?.blocks;
-        summed && extent.zip(blocks()).is_some_and(|(extent, blocks)| (blocks.fits)(extent, size))
+        summed
+            && extent
+                .zip(blocks())
+                .is_some_and(|(extent, blocks)| (blocks.fits)(extent, size) && blocks.grid.admits(qparams))
     }
 
     /// The constant weight of a contraction in `I8`, if the target supports its parameters: symmetric, per-tensor or
