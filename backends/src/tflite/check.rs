@@ -3,7 +3,7 @@
 //! kernels says, by which a graph is checked before it is written.
 
 use qcc_formats::tflite::{
-    BuiltinOperator as B, Model, Operator, OperatorCode, Options, SubGraph, Tensor, TensorType as T,
+    BuiltinOperator as B, Details, Model, Operator, OperatorCode, Options, SubGraph, Tensor, TensorType as T,
 };
 use qcc_ir::diagnostic::Diagnostic;
 
@@ -12,7 +12,7 @@ pub(super) fn check(model: &Model) -> Vec<Diagnostic> {
     let mut wrong = Vec::new();
     for subgraph in &model.subgraphs {
         for tensor in &subgraph.tensors {
-            if let Err(why) = check_tensor(model, tensor) {
+            if let Err(why) = check_tensor(model, subgraph, tensor) {
                 wrong.push(internal(&format!("tensor {:?}", tensor.name), &why));
             }
         }
@@ -42,7 +42,7 @@ fn ensure(holds: bool, why: impl Into<String>) -> Check {
     if holds { Ok(()) } else { Err(why.into()) }
 }
 
-fn check_tensor(model: &Model, tensor: &Tensor) -> Check {
+fn check_tensor(model: &Model, subgraph: &SubGraph, tensor: &Tensor) -> Check {
     let buffer = model.buffers.get(tensor.buffer as usize).ok_or("its buffer does not exist")?;
     let elements: i64 = tensor.shape.iter().map(|&n| i64::from(n)).product();
     ensure(tensor.shape.iter().all(|&n| n >= 0), "a negative extent")?;
@@ -51,12 +51,22 @@ fn check_tensor(model: &Model, tensor: &Tensor) -> Check {
     let constant = tensor.buffer != 0;
     ensure(!constant || buffer.data.len() as i64 == wanted, "its buffer has not the length of its shape")?;
     let Some(q) = &tensor.quantization else { return Ok(()) };
+    if let Details::Blocks(blocks) = &q.details {
+        let scales = tensor_of(subgraph, Some(&blocks.scales)).ok_or("scales that do not exist")?;
+        let count: i64 = scales.shape.iter().map(|&n| i64::from(n)).product();
+        ensure(tensor.elem == T::INT4 && scales.elem == T::FLOAT16, "blocks of another type")?;
+        return ensure(count * i64::from(blocks.block_size) == elements, "as many scales as blocks are needed");
+    }
     ensure(q.scale.iter().all(|s| s.is_normal() && *s > 0.0), "a scale that is not positive and normal")?;
     ensure(q.scale.len() == q.zero_point.len(), "scales and zero points differ in number")?;
     let extent = usize::try_from(q.dimension).ok().and_then(|d| tensor.shape.get(d)).copied();
     let along = extent.is_some_and(|n| n as usize == q.scale.len());
     ensure(q.scale.len() == 1 || along, "as many scales as its axis is long are needed")?;
     ensure(constant || (q.scale.len() == 1 && q.dimension == 0), "a computed value with several scales")
+}
+
+fn tensor_of<'m>(subgraph: &'m SubGraph, index: Option<&i32>) -> Option<&'m Tensor> {
+    subgraph.tensors.get(usize::try_from(*index?).ok()?)
 }
 
 /// One operator with its tensors.
@@ -68,7 +78,7 @@ struct Step<'m> {
 
 impl<'m> Step<'m> {
     fn tensor(&self, index: Option<&i32>) -> Option<&'m Tensor> {
-        self.subgraph.tensors.get(usize::try_from(*index?).ok()?)
+        tensor_of(self.subgraph, index)
     }
 
     fn output(&self) -> Option<&'m Tensor> {
