@@ -331,14 +331,14 @@ impl Options {
         if !self.precision.quantizes_activations() || self.has_ranges() {
             self.check_preparation(has_data)?;
         }
-        if let Some(odd) =
-            self.targets.iter().find(|b| self.precision == Precision::W4A32 && !b.target().takes_blocks())
-        {
-            let message = format!("{} does not support blockwise 4-bit weights", odd.target().name);
-            return usage(&message, &format!("--to {}, or --quantize w8a32", formats(Target::takes_blocks)));
-        }
         if self.block == 0 || (self.block != DEFAULT_BLOCK && self.precision != Precision::W4A32) {
             return usage("only 4-bit weights are quantized in blocks", "add --quantize w4a32, or leave --block out");
+        }
+        let takes_blocks = |target: &Target| target.takes_blocks(self.block);
+        if let Some(odd) = self.targets.iter().find(|b| self.precision == Precision::W4A32 && !takes_blocks(b.target()))
+        {
+            let message = format!("{} does not support 4-bit weights in blocks of {}", odd.target().name, self.block);
+            return usage(&message, &format!("--to {}, or --quantize w8a32", formats(takes_blocks)));
         }
         if self.dense_per_tensor && !matches!(self.precision, Precision::Int8 | Precision::W8A16 | Precision::W8A32) {
             return usage(
@@ -561,7 +561,7 @@ mod tests {
             Options { block: 64, ..float.clone() },
             Options { dense_per_tensor: true, ..float.clone() },
             Options { dense_per_tensor: true, precision: Precision::W4A32, ..float.clone() },
-            Options { precision: Precision::W4A32, ..float.clone() },
+            Options { precision: Precision::W4A32, block: 16, ..float.clone() },
             Options { targets: Vec::new(), ..float.clone() },
             Options { targets: vec![Format::Tflite.into(); 2], ..float.clone() },
         ] {

@@ -197,7 +197,7 @@ fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
     let options = Options {
         dynamic: qcc_passes::quantize::Dynamic::default(),
         activations: [Activations::Bits8, Activations::Bits16, Activations::Float][usize::from(mode % 3)],
-        weights: if mode % 3 == 2 && format.target().takes_blocks() { Weights::Blocks(32) } else { Weights::Channels },
+        weights: if mode % 3 == 2 && format.target().takes_blocks(32) { Weights::Blocks(32) } else { Weights::Channels },
         dense_per_tensor: mode % 2 == 1,
         interface: match mode / 3 % 3 {
             1 if mode % 3 == 0 => quantize::Interface::Quantized(qcc_ir::StorageType::I8),

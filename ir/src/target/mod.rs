@@ -136,9 +136,10 @@ impl Target {
         self.of_matrices().is_some_and(|kernel| kernel.for_storage(storage).is_some())
     }
 
-    /// True where matrix products take 4-bit weights quantized per block.
-    pub fn takes_blocks(&self) -> bool {
-        self.of_matrices().and_then(|k| k.weights).is_some_and(|weights| weights.blocks.is_some())
+    /// True where matrix products take 4-bit weights quantized in blocks of `size`.
+    pub fn takes_blocks(&self, size: usize) -> bool {
+        let blocks = self.of_matrices().and_then(|k| k.weights).and_then(|weights| weights.blocks);
+        blocks.is_some_and(|blocks| (blocks.fits)(64 * size, size))
     }
 
     /// The row of a product of matrices.
