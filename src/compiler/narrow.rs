@@ -30,6 +30,9 @@ use crate::quality::{
 };
 use crate::reader::Reader;
 
+/// The smallest block size of 4-bit weights that can be asked for.
+const FINEST_BLOCK: usize = 16;
+
 /// Float graphs of one model, lowered for their targets, and what is needed to quantize them.
 pub(super) struct Narrowing<'a> {
     compiler: &'a Compiler,
@@ -238,7 +241,7 @@ impl<'a> Narrowing<'a> {
     }
 
     /// The warning of matrices with 8-bit weights although 4 bits are requested.
-    fn wider_weights(&self, quantized: &Graph, target: &str) -> Option<Diagnostic> {
+    fn wider_weights(&self, quantized: &Graph, target: &Target) -> Option<Diagnostic> {
         let wide = |n: &NodeId| match quantized.op(*n) {
             Op::MatMul(_) => {
                 quantized.operand_types(*n)[1].elem.qparams().is_some_and(|g| g.storage != StorageType::I4)
@@ -247,15 +250,14 @@ impl<'a> Narrowing<'a> {
         };
         let all: Vec<NodeId> = quantized.order().into_iter().filter(wide).collect();
         let first = all.first()?;
-        let block = self.options.block;
+        let (block, name) = (self.options.block, target.name);
         let message = match all.len() {
-            1 => format!("for {target}, a matrix has 8-bit weights: its row length is not a multiple of {block}"),
-            n => {
-                format!("for {target}, {n} matrices have 8-bit weights: their row lengths are not multiples of {block}")
-            }
+            1 => format!("for {name}, a matrix has 8-bit weights: no kernel takes it in blocks of {block}"),
+            n => format!("for {name}, {n} matrices have 8-bit weights: no kernel takes them in blocks of {block}"),
         };
         let warning = Diagnostic::warning("wider-weights", message).at(&quantized.place(*first));
-        Some(warning.with_help("--block 16 divides more rows"))
+        let finer = block > FINEST_BLOCK && target.takes_blocks(FINEST_BLOCK);
+        Some(if finer { warning.with_help(format!("--block {FINEST_BLOCK} divides more rows")) } else { warning })
     }
 
     /// The warning of weights whose quantization error exceeds the signal for most input channels. It needs no samples.
@@ -298,7 +300,7 @@ impl<'a> Narrowing<'a> {
         let known: HashSet<NodeId> = float.order().into_iter().collect();
         cx.values.retain(|(v, _)| known.contains(&v.node));
         if variant.trial.precision == Precision::W4A32 && self.facts.given == Given::Nothing {
-            cx.diagnostics.extend(self.wider_weights(&graph, target.name));
+            cx.diagnostics.extend(self.wider_weights(&graph, target));
         }
         let quantized = Quantized { graph, values: cx.values, lost_inputs: cx.lost_inputs, decisions: cx.decisions };
         Ok(Narrowed { place, dynamic: variant.dynamic, quantized, shown: kept, diagnostics: cx.diagnostics })

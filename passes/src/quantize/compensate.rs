@@ -18,6 +18,9 @@ const OUTPUTS: usize = 512;
 /// Channels for which the errors of earlier ones are summed at once, unless blocks are larger.
 const CHANNELS: usize = 128;
 
+/// A scale and a zero point.
+type Map = (f32, i8);
+
 /// How the weights of outputs are quantized.
 #[derive(Clone, Copy)]
 enum Grid<'a> {
@@ -57,7 +60,7 @@ pub(super) fn compensated_channels(w: &Tensor, axis: usize, qparams: &QuantParam
 }
 
 /// The integers, in the order of the weight, and the scales and zero points, in the order of quantization parameters.
-fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Option<(Vec<i8>, Vec<(f32, i8)>)> {
+fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Option<(Vec<i8>, Vec<Map>)> {
     let (dims, reals) = (w.dims(), w.floats());
     let (extent, outputs) = (dims[axis], dims[1 - axis]);
     if factor.extent() != extent {
@@ -98,7 +101,7 @@ fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Opti
 struct Row {
     weights: Vec<f32>,
     integers: Vec<i8>,
-    maps: Vec<(f32, i8)>,
+    maps: Vec<Map>,
 }
 
 /// Rounds the weights of some outputs: to 4 bits in blocks of a size, else to 8 bits.
