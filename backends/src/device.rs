@@ -18,7 +18,7 @@ pub struct Device {
     /// The requirements on a graph: the target of the format with a table from which rows are removed.
     pub target: Target,
     /// The operators that it has, in the spelling of the format: those of the accelerator where the others are not limited
-    /// ([`Split::rest_is_unlimited`]).
+    /// (`Split::rest_is_unlimited`).
     pub operators: fn() -> Vec<&'static str>,
     /// Which operators its accelerator or its faster kernels run; `None` where all are run alike.
     pub(crate) split: Option<Split>,
