@@ -50,7 +50,7 @@ mod unfinished;
 pub mod vendor;
 
 pub use compiler::{Calibrated, Compiled, Compiler};
-pub use cost::{Cost, Costs, ENERGY_SOURCE, LATENCY_SOURCE};
+pub use cost::{Cost, Costs, ENERGY_SOURCE, ElemBytes, LATENCY_SOURCE};
 pub use details::{NodeReport, QuantizationReport, UnstableValue, ValueReport};
 pub use digest::FileDigest;
 pub use explain::{NodeDecision, Part};

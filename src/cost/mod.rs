@@ -1,11 +1,11 @@
 //! The cost of running a graph: memory, time and energy. Sizes are counted. Times and energies are proxies: models that
 //! order graphs of one target, not measurements.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use qcc_ir::ops::Op;
 use qcc_ir::target::{Latency, Target};
-use qcc_ir::{Graph, NodeId, ValueId};
+use qcc_ir::{Graph, NodeId, StorageType, ValueId};
 use qcc_passes::quality::{Work, work_of};
 use serde::Serialize;
 
@@ -22,8 +22,10 @@ pub struct Cost {
     pub products: Work,
     /// Those of depthwise convolutions.
     pub channelwise: Work,
-    /// Bytes of constants.
+    /// Bytes of constants, without scales and zero points.
     pub weight_bytes: u64,
+    /// Those of each element type.
+    pub weights: Vec<ElemBytes>,
     /// Peak memory of values in bytes: the length of the arena that the greedy planner of TensorFlow Lite for
     /// Microcontrollers needs. Buffers that only other runtimes need, such as im2col buffers, are not included.
     pub peak_bytes: u64,
@@ -36,6 +38,15 @@ pub struct Cost {
     pub latency_ms: Option<f64>,
     /// Energy proxy in microjoules.
     pub energy_uj: f64,
+}
+
+/// Bytes of constants of an element type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ElemBytes {
+    /// Name of the type, as in [`Elem`](qcc_ir::Elem), without quantization parameters.
+    pub elem: String,
+    /// Bytes of these constants.
+    pub bytes: u64,
 }
 
 /// The cost of an artefact, and that of the float model for the same target.
@@ -86,6 +97,7 @@ impl Cost {
             products: steps.iter().map(|step| step.work).sum(),
             channelwise: steps.iter().filter(|step| is_depthwise(g, step.node)).map(|step| step.work).sum(),
             weight_bytes: weight_bytes(g),
+            weights: weights(g),
             peak_bytes: memory::peak(g, target),
             moved_bytes: steps.iter().map(|step| step.moved_bytes).sum(),
             operators: steps.len() as u64,
@@ -107,8 +119,23 @@ fn has_wide(g: &Graph) -> bool {
 
 /// Bytes of constants of a graph.
 pub(crate) fn weight_bytes(g: &Graph) -> u64 {
-    let constants = g.order().into_iter().filter(|n| matches!(g.op(*n), Op::Const(_)));
-    constants.map(|n| g.ty(n.value(0)).bytes().unwrap_or(0) as u64).sum()
+    weights(g).iter().map(|weights| weights.bytes).sum()
+}
+
+/// Bytes of constants of each element type, by its name.
+fn weights(g: &Graph) -> Vec<ElemBytes> {
+    let mut weights: BTreeMap<String, u64> = BTreeMap::new();
+    for n in g.order().into_iter().filter(|n| matches!(g.op(*n), Op::Const(_))) {
+        let (elem, bytes) = (&g.ty(n.value(0)).elem, g.ty(n.value(0)).bytes().unwrap_or(0) as u64);
+        let (name, bytes) = match elem.qparams().map(|qparams| qparams.storage) {
+            // Files have two in a byte.
+            Some(storage @ StorageType::I4) => (storage.to_string(), bytes.div_ceil(2)),
+            Some(storage) => (storage.to_string(), bytes),
+            None => (elem.to_string(), bytes),
+        };
+        *weights.entry(name).or_default() += bytes;
+    }
+    weights.into_iter().map(|(elem, bytes)| ElemBytes { elem, bytes }).collect()
 }
 
 /// The latency proxy of a graph in milliseconds. For a device it is that of the target's models on a processor, which
@@ -203,6 +230,7 @@ mod tests {
         assert_eq!(cost.products, Work { float: 3 * 16 * 2, ..Work::default() });
         assert_eq!(cost.channelwise, Work::default());
         assert_eq!(cost.weight_bytes, 9 * 4);
+        assert_eq!(cost.weights, [ElemBytes { elem: "f32".into(), bytes: 9 * 4 }]);
         // The kernel of the convolution fuses the activation function.
         assert_eq!((cost.operators, cost.moved_bytes), (1, (32 + 9 + 48) * 4));
         assert_eq!(cost.peak_bytes, (32 + 48) * 4);

@@ -324,6 +324,8 @@ fn costs(out: &mut String, artefact: &Artefact) {
         let _ = writeln!(out, "<li><i class=\"{class}\"></i>{name}: {}</li>", millions(n));
     }
     out.push_str("</ul>\n");
+    let weights = after.weights.iter().map(|w| format!("{} {}", w.elem, bytes(w.bytes)));
+    let _ = writeln!(out, "<p class=\"small\">Weights: {}.</p>", weights.collect::<Vec<String>>().join(", "));
 }
 
 fn values(out: &mut String, quality: &Quality) {
