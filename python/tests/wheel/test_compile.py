@@ -211,7 +211,7 @@ def test_options_have_the_values_of_the_command_line(images: np.ndarray, binary:
 
 
 def test_warnings_are_python_warnings() -> None:
-    with pytest.warns(qcc.CompileWarning, match="synthetic pictures"):
+    with pytest.warns(qcc.CompileWarning, match="built-in pictures"):
         report = qcc.compile(LENET, "tflite", int8=True, scale="1/255")
     assert "synthetic-data" in [d.code for d in report.diagnostics]
     with warnings.catch_warnings():
