@@ -156,8 +156,7 @@ def main():
     print("|---|---|---|---|---|---|---|---|---|")
     for suffix in [".onnx", ".pt2"]:
         for precision, flags in PRECISIONS.items():
-            # TFLite has no blockwise 4-bit weights.
-            for target in list(TARGETS)[precision == "w4a32":]:
+            for target in TARGETS:
                 kept = options.folder / f"{stem.name}_{suffix[1:]}_{precision}"
                 run = Run(1, stem.with_suffix(suffix), target, *flags, scratch=options.folder, keep=kept)
                 file = next(kept.glob(f"*{TARGETS[target]}"))

@@ -69,8 +69,7 @@ def main() -> None:
     np.savez(samples, x=random.standard_normal((24, 1, options.width), dtype=np.float32))
     with_samples = {precision: [*flags, "--data", samples] for precision, flags in CALIBRATED.items()}
     for precision, flags in [*PRECISIONS.items(), *with_samples.items()]:
-        # TFLite has no blockwise 4-bit weights.
-        for target in TARGETS[: 2 if "w4a32" in precision else 3]:
+        for target in TARGETS:
             run = Run(1, source, target, *flags, scratch=options.folder)
             figures = f"{run.memory:.0f} | {run.seconds:.1f} | {run.cpu:.1f} | {run.written:.0f}"
             print(f"| {precision} | {target} | {figures} |", flush=True)

@@ -14,7 +14,7 @@ import boxes, printed_models
 from runtimes import TARGETS, LiteRt, OpenVino, Ort, turned
 
 PRECISIONS = ["int8", "w8a16", "w8a32", "w4a32", "fp16"]
-LACKING = [("tflite", "w4a32"), ("openvino", "w8a16")]
+LACKING = [("openvino", "w8a16")]
 HIGH = 60.0
 LEAST_HALF = 30.0
 
