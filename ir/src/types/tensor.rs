@@ -251,33 +251,37 @@ pub struct Runs<'g> {
     length: usize,
     /// The scales of one period.
     scales: Cow<'g, [f32]>,
-    /// The zero points of one period: as many as scales, or one for all.
-    zero_points: Cow<'g, [i32]>,
+    /// The zero point of all elements, unless there are `zero_points`.
+    zero_point: i32,
+    /// The zero points of one period, as many as scales, or none.
+    zero_points: Cow<'g, [i8]>,
 }
 
 impl<'g> Runs<'g> {
     /// Those of a tensor of this type with these quantization parameters.
     pub fn new(ty: &TensorType, qparams: &'g QuantParams) -> Self {
-        let (scales, zero_points) = (Cow::Borrowed(qparams.scales()), Cow::Owned(vec![qparams.zero_point()]));
+        let (scales, zero_point) = (Cow::Borrowed(qparams.scales()), qparams.zero_point());
+        let zero_points = Cow::Borrowed(qparams.block_zero_points().unwrap_or_default());
         match &qparams.map {
-            Affine::PerTensor { .. } => Runs { length: usize::MAX, scales, zero_points },
+            Affine::PerTensor { .. } => Runs { length: usize::MAX, scales, zero_point, zero_points },
             Affine::PerAxis { axis, .. } => {
                 let place = ty.layout.position(*axis);
                 let inner =
                     ty.layout.physical(&ty.shape).dims()[place + 1..].iter().filter_map(|d| d.known()).product();
-                Runs { length: inner, scales, zero_points }
+                Runs { length: inner, scales, zero_point, zero_points }
             }
-            Affine::PerBlock { axis, size, zero_points: of_blocks, .. } => {
-                let wide: Option<Vec<i32>> =
-                    of_blocks.as_ref().map(|all| all.iter().map(|&zero| i32::from(zero)).collect());
+            Affine::PerBlock { axis, size, .. } => {
                 let innermost = ty.layout.is_row_major() && *axis + 1 == ty.rank();
                 let whole = ty.shape.dims()[*axis].known().is_some_and(|n| n % size == 0);
                 if innermost && whole {
-                    return Runs { length: *size, scales, zero_points: wide.map_or(zero_points, Cow::Owned) };
+                    return Runs { length: *size, scales, zero_point, zero_points };
                 }
                 let scales = of_elements(ty, *axis, *size, &scales).into();
-                let wide = wide.map(|all| of_elements(ty, *axis, *size, &all).into());
-                Runs { length: 1, scales, zero_points: wide.unwrap_or(zero_points) }
+                let zero_points = match zero_points.is_empty() {
+                    true => zero_points,
+                    false => of_elements(ty, *axis, *size, &zero_points).into(),
+                };
+                Runs { length: 1, scales, zero_point, zero_points }
             }
         }
     }
@@ -289,7 +293,8 @@ impl<'g> Runs<'g> {
 
     /// The scale and the zero point of run `i`.
     pub fn at(&self, i: usize) -> (f32, i32) {
-        (self.scales[i % self.scales.len()], self.zero_points[i % self.zero_points.len()])
+        let zero = || i32::from(self.zero_points[i % self.zero_points.len()]);
+        (self.scales[i % self.scales.len()], if self.zero_points.is_empty() { self.zero_point } else { zero() })
     }
 }
 
