@@ -20,7 +20,8 @@ pub(crate) fn unsigned(storage: StorageType, integers: &[u8]) -> Bytes {
     })
 }
 
-fn nibbles(bytes: &[u8]) -> Bytes {
+/// Integers of 4 bits, two in a byte, the first in the lower half.
+pub(crate) fn nibbles(bytes: &[u8]) -> Bytes {
     bytes.chunks(2).map(|pair| (pair[0] & 15) | (pair.get(1).unwrap_or(&0) << 4)).collect()
 }
 

@@ -6,9 +6,9 @@ use std::cmp::Reverse;
 
 use qcc_formats::tflite::{BuiltinOperator as B, Model, Operator, SubGraph};
 
-use super::temporaries::temporaries;
-use super::tensors::{bytes, is_constant};
-use crate::plan::MOST_PLANNED;
+use super::temporaries::{Temporary, temporaries};
+use super::tensors::{bytes, is_constant, operators};
+use crate::plan::{Buffer, MOST_PLANNED};
 
 /// Alignment of buffers, in bytes.
 const ALIGNMENT: u64 = 64;
@@ -22,17 +22,9 @@ pub(super) fn length(model: &Model) -> Option<u64> {
     model.subgraphs.iter().map(|graph| Lives::new(model, graph).bytes()).sum()
 }
 
-/// The bytes of a tensor that is live from step `first` to step `last`, both included.
-struct Live {
-    bytes: u64,
-    first: usize,
-    last: usize,
-}
-
-impl Live {
-    fn always(&self) -> bool {
-        self.first == 0 && self.last == NEVER
-    }
+/// True for buffers that are live all the time.
+fn always(b: &Buffer) -> bool {
+    b.first == 0 && b.last == NEVER
 }
 
 /// What the planner knows of the tensors of a subgraph.
@@ -50,8 +42,7 @@ struct Lives<'m> {
 
 impl<'m> Lives<'m> {
     fn new(model: &'m Model, graph: &'m SubGraph) -> Self {
-        let code = |op: &Operator| Some(model.operator_codes.get(op.opcode_index as usize)?.operator());
-        let operators: Vec<_> = graph.operators.iter().filter_map(|op| Some((code(op)?, op))).collect();
+        let operators = operators(model, graph);
         let (readers, owner) = (lives_of_ports(graph), (0..graph.tensors.len()).collect());
         let kept = graph.tensors.iter().map(|t| t.is_variable).collect();
         let mut lives = Lives { model, graph, operators, readers, owner, kept };
@@ -92,8 +83,8 @@ impl<'m> Lives<'m> {
             && !is_constant(self.model, from)
     }
 
-    /// The tensors with buffers of their own in the arena, and the temporaries of each step.
-    fn buffers(&self) -> Vec<Live> {
+    /// The tensors with buffers of their own in the arena, and the temporaries, by their steps.
+    fn buffers(&self, temporaries: &[(usize, Temporary)]) -> Vec<Buffer> {
         let mut first: Vec<Option<usize>> = vec![None; self.graph.tensors.len()];
         let mut last = vec![NEVER; self.graph.tensors.len()];
         let mut left = lives_of_ports(self.graph);
@@ -116,20 +107,20 @@ impl<'m> Lives<'m> {
             .iter()
             .enumerate()
             .filter(|(i, t)| self.owner[*i] == *i && !self.kept[*i] && !is_constant(self.model, t) && bytes(t) > 0);
-        let values = own.filter_map(|(i, t)| Some(Live { bytes: bytes(t), first: first[i]?, last: last[i] }));
-        let temporaries = self.operators.iter().enumerate().flat_map(|(step, &(code, op))| {
-            let all = temporaries(self.model, self.graph, code, op).into_iter();
-            all.filter(|t| !t.persistent && t.bytes > 0).map(move |t| Live { bytes: t.bytes, first: step, last: step })
-        });
-        values.chain(temporaries).collect()
+        let values = own.filter_map(|(i, t)| Some(Buffer { bytes: bytes(t), first: first[i]?, last: last[i] }));
+        let used = temporaries.iter().filter(|(_, t)| !t.persistent && t.bytes > 0);
+        values.chain(used.map(|&(step, t)| Buffer { bytes: t.bytes, first: step, last: step })).collect()
     }
 
     fn bytes(&self) -> Option<u64> {
-        let temporaries = self.operators.iter().flat_map(|&(code, op)| temporaries(self.model, self.graph, code, op));
-        let sums = temporaries.filter(|t| t.persistent).map(|t| t.bytes);
+        let of = |(step, &(code, op)): (usize, &(B, &Operator))| {
+            temporaries(self.model, self.graph, code, op).into_iter().map(move |t| (step, t))
+        };
+        let temporaries: Vec<(usize, Temporary)> = self.operators.iter().enumerate().flat_map(of).collect();
+        let sums = temporaries.iter().filter(|(_, t)| t.persistent).map(|(_, t)| t.bytes);
         let tensors = self.graph.tensors.iter().zip(&self.kept).filter(|(_, kept)| **kept).map(|(t, _)| bytes(t));
         let kept: u64 = sums.chain(tensors).map(|n| n.next_multiple_of(ALIGNMENT)).sum();
-        let buffers = self.buffers();
+        let buffers = self.buffers(&temporaries);
         (buffers.len() <= MOST_PLANNED).then(|| planned(buffers) + kept)
     }
 }
@@ -174,10 +165,10 @@ impl InPlace {
 
 /// The length of the arena: first the tensors that are live all the time, then the others by descending size, each at
 /// the smallest gap between the buffers that are live at the same time. The time grows with the square of their number.
-fn planned(mut buffers: Vec<Live>) -> u64 {
-    buffers.sort_by_key(|b| (!b.always(), Reverse(if b.always() { 0 } else { b.bytes }), b.first));
+fn planned(mut buffers: Vec<Buffer>) -> u64 {
+    buffers.sort_by_key(|b| (!always(b), Reverse(if always(b) { 0 } else { b.bytes }), b.first));
     // Sorted by offset.
-    let mut placed: Vec<(u64, Live)> = Vec::with_capacity(buffers.len());
+    let mut placed: Vec<(u64, Buffer)> = Vec::with_capacity(buffers.len());
     let mut length = 0;
     for b in buffers {
         let (mut end, mut best, mut smallest) = (0u64, None, u64::MAX);
@@ -200,8 +191,8 @@ fn planned(mut buffers: Vec<Live>) -> u64 {
 mod tests {
     use super::*;
 
-    fn live(bytes: u64, first: usize, last: usize) -> Live {
-        Live { bytes, first, last }
+    fn live(bytes: u64, first: usize, last: usize) -> Buffer {
+        Buffer { bytes, first, last }
     }
 
     #[test]

@@ -7,6 +7,8 @@ use qcc_formats::tflite::{
 };
 use qcc_ir::diagnostic::Diagnostic;
 
+use super::tensors;
+
 /// Everything in a model that would fail, or run and be wrong.
 pub(super) fn check(model: &Model) -> Vec<Diagnostic> {
     let mut wrong = Vec::new();
@@ -52,8 +54,8 @@ fn check_tensor(model: &Model, subgraph: &SubGraph, tensor: &Tensor) -> Check {
     ensure(!constant || buffer.data.len() as i64 == wanted, "its buffer has not the length of its shape")?;
     let Some(q) = &tensor.quantization else { return Ok(()) };
     if let Details::Blocks(blocks) = &q.details {
-        let scales = tensor_of(subgraph, Some(&blocks.scales)).ok_or("scales that do not exist")?;
-        let count: i64 = scales.shape.iter().map(|&n| i64::from(n)).product();
+        let scales = tensors::tensor(subgraph, blocks.scales).ok_or("scales that do not exist")?;
+        let count = tensors::elements(scales) as i64;
         ensure(tensor.elem == T::INT4 && scales.elem == T::FLOAT16, "blocks of another type")?;
         return ensure(count * i64::from(blocks.block_size) == elements, "as many scales as blocks are needed");
     }
@@ -65,10 +67,6 @@ fn check_tensor(model: &Model, subgraph: &SubGraph, tensor: &Tensor) -> Check {
     ensure(constant || (q.scale.len() == 1 && q.dimension == 0), "a computed value with several scales")
 }
 
-fn tensor_of<'m>(subgraph: &'m SubGraph, index: Option<&i32>) -> Option<&'m Tensor> {
-    subgraph.tensors.get(usize::try_from(*index?).ok()?)
-}
-
 /// One operator with its tensors.
 struct Step<'m> {
     op: &'m Operator,
@@ -78,7 +76,7 @@ struct Step<'m> {
 
 impl<'m> Step<'m> {
     fn tensor(&self, index: Option<&i32>) -> Option<&'m Tensor> {
-        tensor_of(self.subgraph, index)
+        tensors::tensor(self.subgraph, *index?)
     }
 
     fn output(&self) -> Option<&'m Tensor> {

@@ -1,6 +1,6 @@
-//! The tensors of a subgraph.
+//! The tensors and operators of a subgraph.
 
-use qcc_formats::tflite::{Model, SubGraph, Tensor};
+use qcc_formats::tflite::{BuiltinOperator, Model, Operator, SubGraph, Tensor};
 
 /// The tensor of that index; `None` for absent operands.
 pub(super) fn tensor(graph: &SubGraph, i: i32) -> Option<&Tensor> {
@@ -20,4 +20,10 @@ pub(super) fn bytes(t: &Tensor) -> u64 {
 /// The bytes of a constant are in the file.
 pub(super) fn is_constant(model: &Model, t: &Tensor) -> bool {
     model.buffers.get(t.buffer as usize).is_some_and(|b| !b.data.is_empty())
+}
+
+/// The operators with their codes, in order.
+pub(super) fn operators<'m>(model: &'m Model, graph: &'m SubGraph) -> Vec<(BuiltinOperator, &'m Operator)> {
+    let code = |op: &Operator| Some(model.operator_codes.get(op.opcode_index as usize)?.operator());
+    graph.operators.iter().filter_map(|op| Some((code(op)?, op))).collect()
 }

@@ -5,6 +5,7 @@ use qcc_ir::{Affine, QuantParams, Shape, StorageType, Tensor};
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Numbers, Unsupported};
+use crate::pack::nibbles;
 
 /// `accuracy_level`: activations stay in F32, or are quantized dynamically to 8 bits.
 const SINGLE: i64 = 1;
@@ -113,8 +114,7 @@ impl Weight {
             let row = |output: usize| -> Vec<u8> {
                 let shifted = |block| (i16::from(zeros[place(output, block)]) + shift) as u8;
                 let all: Vec<u8> = (0..blocks).map(shifted).collect();
-                let pair = |pair: &[u8]| pair[0] | (pair.get(1).unwrap_or(&0) << 4);
-                if bits == 4 { all.chunks(2).map(pair).collect() } else { all }
+                if bits == 4 { nibbles(&all).to_vec() } else { all }
             };
             (0..n).flat_map(row).collect()
         });

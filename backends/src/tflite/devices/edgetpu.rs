@@ -108,8 +108,7 @@ fn takes(op: Operation<'_>) -> Verdict {
         B::TRANSPOSE_CONV => op.has_constants([1, 3]),
         B::FULLY_CONNECTED => {
             op.has_constants([1, 2])?;
-            let row = |t: &Tensor| t.shape.iter().rev().skip(1).all(|&n| n == 1);
-            ensure(op.result().is_some_and(row), "the result of FULLY_CONNECTED has one axis")
+            ensure(op.result().is_some_and(is_row), "the result of FULLY_CONNECTED has one axis")
         }
         B::AVERAGE_POOL_2D | B::MAX_POOL_2D => {
             let plain = matches!(&op.op.options, Options::Pool2D(o) if o.activation == Activation::NONE);
@@ -129,10 +128,7 @@ fn takes(op: Operation<'_>) -> Verdict {
             let padded = op.operand(0).is_some_and(has_batch) && pads.iter().take(2).any(|&n| n != 0);
             ensure(!padded, "it does not pad the batch")
         }
-        B::PRELU => {
-            let row = |t: &Tensor| t.shape.iter().rev().skip(1).all(|&n| n == 1);
-            ensure(op.operand(1).is_some_and(row), "the slope of PRELU has one axis")
-        }
+        B::PRELU => ensure(op.operand(1).is_some_and(is_row), "the slope of PRELU has one axis"),
         B::SOFTMAX => {
             let count = |t: &Tensor| t.shape.iter().map(|&n| i64::from(n)).product::<i64>();
             let row = |t: &Tensor| count(t) == t.shape.last().map_or(1, |&n| i64::from(n)) && count(t) <= 16_000;
@@ -143,6 +139,11 @@ fn takes(op: Operation<'_>) -> Verdict {
         }
         _ => Ok(()),
     }
+}
+
+/// True for tensors with one axis besides those of extent 1.
+fn is_row(t: &Tensor) -> bool {
+    t.shape.iter().rev().skip(1).all(|&n| n == 1)
 }
 
 /// True for tensors whose first axis is the batch.

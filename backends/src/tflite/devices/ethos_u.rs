@@ -2,42 +2,32 @@
 //! rules are those of the compiler Vela 5.2.0 (`vela --supported-ops-report`, SUPPORTED_OPS.md), in its words.
 
 use qcc_formats::tflite::{BuiltinOperator as B, Options, Padding, Tensor, TensorType as T};
-use qcc_ir::Elem;
-use qcc_ir::target::Device as Limits;
 
-use super::super::target;
 use super::tflm;
+use crate::Device;
 use crate::device::Split;
 use crate::operation::{Operation, Verdict, ensure};
-use crate::{Device, Format};
 
-macro_rules! device {
-    ($item:ident, $name:literal, $about:literal, $rule:ident) => {
-        #[doc = $about]
-        pub static $item: Device = Device {
-            name: $name,
-            about: $about,
-            format: Format::Tflite,
-            target: target::target(
-                tflm::kernel,
-                Some(Limits {
-                    name: $name,
-                    rule: tflm::rule,
-                    lacks: &[Elem::I64, Elem::F16],
-                    quantized_interface: true,
-                }),
-            ),
-            operators: || tflm::OPERATORS.iter().map(|(name, _)| *name).collect(),
-            split: Some(Split { takes: $rule, ..Split::ACCELERATOR }),
-            standard_qdq: false,
-            most_bytes: None,
-        };
-    };
-}
+/// Arm Ethos-U55.
+pub static ETHOS_U55: Device = tflm::device(
+    "ethos-u55",
+    "Arm Ethos-U55, with TensorFlow Lite for Microcontrollers on the CPU",
+    Some(Split { takes: u55, ..Split::ACCELERATOR }),
+);
 
-device!(ETHOS_U55, "ethos-u55", "Arm Ethos-U55, with TensorFlow Lite for Microcontrollers on the CPU", u55);
-device!(ETHOS_U65, "ethos-u65", "Arm Ethos-U65, with TensorFlow Lite for Microcontrollers on the CPU", u55);
-device!(ETHOS_U85, "ethos-u85", "Arm Ethos-U85, with TensorFlow Lite for Microcontrollers on the CPU", u85);
+/// Arm Ethos-U65.
+pub static ETHOS_U65: Device = tflm::device(
+    "ethos-u65",
+    "Arm Ethos-U65, with TensorFlow Lite for Microcontrollers on the CPU",
+    Some(Split { takes: u55, ..Split::ACCELERATOR }),
+);
+
+/// Arm Ethos-U85.
+pub static ETHOS_U85: Device = tflm::device(
+    "ethos-u85",
+    "Arm Ethos-U85, with TensorFlow Lite for Microcontrollers on the CPU",
+    Some(Split { takes: u85, ..Split::ACCELERATOR }),
+);
 
 /// The operators of the Ethos-U55 and the Ethos-U65 that qcc writes.
 const BOTH: &[B] = &[

@@ -8,54 +8,32 @@
 //!   `tensorflow/lite/micro/kernels/cmsis_nn` in github.com/tensorflow/tflite-micro.
 
 use qcc_formats::tflite::{BuiltinOperator as B, Options, TensorType as T};
-use qcc_ir::Elem;
-use qcc_ir::target::Device as Limits;
 
-use super::super::target;
 use super::tflm;
+use crate::Device;
 use crate::device::Split;
 use crate::operation::{Operation, Verdict, ensure};
-use crate::{Device, Format};
 
-macro_rules! device {
-    ($item:ident, $name:literal, $about:literal, $library:literal, $rule:ident) => {
-        #[doc = $about]
-        pub static $item: Device = Device {
-            name: $name,
-            about: $about,
-            format: Format::Tflite,
-            target: target::target(
-                tflm::kernel,
-                Some(Limits {
-                    name: $name,
-                    rule: tflm::rule,
-                    lacks: &[Elem::I64, Elem::F16],
-                    quantized_interface: true,
-                }),
-            ),
-            operators: || tflm::OPERATORS.iter().map(|(name, _)| *name).collect(),
-            split: Some(Split {
-                takes: $rule,
-                fast: concat!("in the fast kernels of ", $library),
-                slow: "in slower kernels",
-                rest_is_unlimited: false,
-                help: "channels that are a multiple of 16, and --int8, give most layers fast kernels",
-                one_part: false,
-            }),
-            standard_qdq: false,
-            most_bytes: None,
-        };
-    };
-}
+/// ESP32-S3 with ESP-NN.
+pub static ESP32S3: Device = tflm::device(
+    "esp32s3",
+    "ESP32-S3, with TensorFlow Lite for Microcontrollers and ESP-NN",
+    Some(Split { takes: esp32s3, fast: "in the fast kernels of ESP-NN", ..SLOWER }),
+);
 
-device!(ESP32S3, "esp32s3", "ESP32-S3, with TensorFlow Lite for Microcontrollers and ESP-NN", "ESP-NN", esp32s3);
-device!(
-    CMSIS_NN,
+/// Arm Cortex-M with CMSIS-NN.
+pub static CMSIS_NN: Device = tflm::device(
     "cmsis-nn",
     "Arm Cortex-M, with TensorFlow Lite for Microcontrollers and CMSIS-NN",
-    "CMSIS-NN",
-    cmsis
+    Some(Split { takes: cmsis, fast: "in the fast kernels of CMSIS-NN", ..SLOWER }),
 );
+
+/// Fast kernels beside slower ones.
+const SLOWER: Split = Split {
+    slow: "in slower kernels",
+    help: "channels that are a multiple of 16, and --int8, give most layers fast kernels",
+    ..Split::ACCELERATOR
+};
 
 /// The operators with kernels in both libraries.
 const BOTH: &[B] = &[
@@ -71,19 +49,6 @@ const BOTH: &[B] = &[
 
 /// Those that CMSIS-NN has in addition.
 const ONLY_CMSIS: &[B] = &[B::BATCH_MATMUL, B::MAXIMUM, B::MINIMUM, B::PAD, B::TRANSPOSE, B::TRANSPOSE_CONV];
-
-/// Those of CMSIS-NN with kernels for 16 bits.
-const WIDE_CMSIS: &[B] = &[
-    B::ADD,
-    B::AVERAGE_POOL_2D,
-    B::BATCH_MATMUL,
-    B::CONV_2D,
-    B::DEPTHWISE_CONV_2D,
-    B::FULLY_CONNECTED,
-    B::MAX_POOL_2D,
-    B::MUL,
-    B::SOFTMAX,
-];
 
 fn esp32s3(op: Operation<'_>) -> Verdict {
     ensure(BOTH.contains(&op.code), "ESP-NN has no kernel for it")?;
@@ -115,7 +80,8 @@ fn esp32s3(op: Operation<'_>) -> Verdict {
 
 fn cmsis(op: Operation<'_>) -> Verdict {
     ensure(BOTH.contains(&op.code) || ONLY_CMSIS.contains(&op.code), "CMSIS-NN has no kernel for it")?;
-    let wide = WIDE_CMSIS.contains(&op.code);
+    // These have kernels for 16 bits too.
+    let wide = BOTH.contains(&op.code) || op.code == B::BATCH_MATMUL;
     ensure(
         op.data().all(|t| t.elem == T::INT8 || (wide && t.elem == T::INT16)),
         if wide { "CMSIS-NN takes int8 and int16" } else { "CMSIS-NN takes int8" },

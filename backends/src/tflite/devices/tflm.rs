@@ -7,22 +7,26 @@ use qcc_ir::target::{Device as Limits, Kernel, Quantized};
 use qcc_ir::{Elem, TensorType};
 
 use super::super::target;
+use crate::device::Split;
 use crate::{Device, Format};
 
 /// The device.
-pub static TFLM: Device = Device {
-    name: "tflm",
-    about: "TensorFlow Lite for Microcontrollers, reference kernels",
-    format: Format::Tflite,
-    target: target::target(
-        kernel,
-        Some(Limits { name: "tflm", rule, lacks: &[Elem::I64, Elem::F16], quantized_interface: true }),
-    ),
-    split: None,
-    standard_qdq: false,
-    most_bytes: None,
-    operators: || OPERATORS.iter().map(|(name, _)| *name).collect(),
-};
+pub static TFLM: Device = device("tflm", "TensorFlow Lite for Microcontrollers, reference kernels", None);
+
+/// A device with these kernels, which may divide the operators between them and faster ones.
+pub(super) const fn device(name: &'static str, about: &'static str, split: Option<Split>) -> Device {
+    let limits = Limits { name, rule, lacks: &[Elem::I64, Elem::F16], quantized_interface: true };
+    Device {
+        name,
+        about,
+        format: Format::Tflite,
+        target: target::target(kernel, Some(limits)),
+        operators: || OPERATORS.iter().map(|(name, _)| *name).collect(),
+        split,
+        standard_qdq: false,
+        most_bytes: None,
+    }
+}
 
 /// Its builtin operators, and the names of the methods of `MicroMutableOpResolver` that register them.
 pub(crate) const OPERATORS: &[(&str, &str)] = &[

@@ -5,7 +5,7 @@
 use qcc_formats::tflite::{BuiltinOperator as B, Model, Operator, Options, SubGraph, Tensor, TensorType as Stored};
 
 use crate::plan::{ALIGNMENT, Buffer, planned};
-use crate::tflite::tensors::{bytes, elements, tensor};
+use crate::tflite::tensors::{bytes, elements, operators, tensor};
 
 /// Objects of the allocator and the interpreter.
 const FIXED: u64 = 528;
@@ -26,11 +26,7 @@ const REQUESTS: u64 = 64;
 /// Bytes that suffice for the arena.
 pub(super) fn length(model: &Model) -> u64 {
     let Some(graph) = model.subgraphs.first() else { return FIXED };
-    let operators: Vec<(B, &Operator)> = graph
-        .operators
-        .iter()
-        .filter_map(|op| Some((model.operator_codes.get(op.opcode_index as usize)?.operator(), op)))
-        .collect();
+    let operators = operators(model, graph);
     let ports = || graph.inputs.iter().chain(&graph.outputs).filter_map(|&i| tensor(graph, i));
     let tail = FIXED
         + EVAL_TENSOR * graph.tensors.len() as u64
