@@ -1,13 +1,15 @@
 //! Joint evaluation of several graphs that were lowered from one: common values are evaluated once.
 
-use std::fmt::Write as _;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::fmt::{self, Write};
 
 use qcc_ir::error::TypeError;
 use qcc_ir::eval::{Executor, Peak};
 use qcc_ir::ops::Op;
-use qcc_ir::{Graph, NodeId, Operands, ValueId};
+use qcc_ir::{Affine, Elem, Graph, NodeId, Operands, QuantParams, Tensor, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::identity::Digest128;
 
 /// Several graphs merged into one.
 ///
@@ -33,7 +35,7 @@ impl SharedGraph {
         let known = named(source);
         let mut added = FxHashMap::default();
         for graph in made {
-            let places = joint.add(graph, &known, &mut added, identity)?;
+            let places = joint.add(graph, &known, &mut added, by_address)?;
             joint.places.push(places);
         }
         Ok(joint)
@@ -48,10 +50,10 @@ impl SharedGraph {
             return Ok(joint);
         }
         let nodes = first.order().into_iter().filter(|n| !matches!(first.op(*n), Op::Input(_)));
-        let key = |n: NodeId| (key_of(first, n, identity_by_content), first.operands(n));
-        let mut added: FxHashMap<(String, Operands), NodeId> = nodes.map(|n| (key(n), n)).collect();
+        let key = |n: NodeId| (key_of(first, n, by_content), first.operands(n));
+        let mut added: FxHashMap<(Digest128, Operands), NodeId> = nodes.map(|n| (key(n), n)).collect();
         for graph in others {
-            let places = joint.add(graph, &FxHashMap::default(), &mut added, identity_by_content)?;
+            let places = joint.add(graph, &FxHashMap::default(), &mut added, by_content)?;
             for output in graph.outputs() {
                 if let Some(&value) = places.get(&output.value) {
                     joint.graph.add_output(output.name.clone(), value);
@@ -72,8 +74,8 @@ impl SharedGraph {
         &mut self,
         graph: &Graph,
         known: &FxHashMap<&str, ValueId>,
-        added: &mut FxHashMap<(String, Operands), NodeId>,
-        identity: fn(&Op) -> String,
+        added: &mut FxHashMap<(Digest128, Operands), NodeId>,
+        constant: fn(&mut Key, &Tensor),
     ) -> Result<FxHashMap<ValueId, ValueId>, TypeError> {
         let mut places: FxHashMap<ValueId, ValueId> = graph.inputs().zip(self.graph.inputs()).collect();
         for n in graph.order().into_iter().filter(|n| !matches!(graph.op(*n), Op::Input(_))) {
@@ -86,7 +88,7 @@ impl SharedGraph {
                 continue;
             }
             let operands: Operands = graph.operands(n).iter().filter_map(|v| places.get(v).copied()).collect();
-            let key = (key_of(graph, n, identity), operands);
+            let key = (key_of(graph, n, constant), operands);
             let node = match added.get(&key) {
                 Some(&node) => node,
                 None => {
@@ -146,33 +148,66 @@ fn named(graph: &Graph) -> FxHashMap<&str, ValueId> {
     known.into_iter().filter_map(|(name, v)| Some((name, v?))).collect()
 }
 
-/// A key that identifies a node besides its operands: the operator, and the types of its results, since quantization
+/// What identifies a node besides its operands: the operator, and the types of its results, since quantization
 /// parameters follow from neither operator nor operands.
-fn key_of(graph: &Graph, n: NodeId, identity: fn(&Op) -> String) -> String {
-    let mut key = identity(graph.op(n));
-    for ty in graph.result_types(n).iter().filter(|ty| ty.elem.qparams().is_some()) {
-        let _ = write!(key, " {ty}");
-    }
-    key
-}
-
-/// A key that identifies an operator and its attributes. Constants are identified by the address of their data.
-fn identity(op: &Op) -> String {
-    match op {
-        Op::Const(c) => format!("{} {:p} {}", c.value.ty(), c.value.data().as_ptr(), c.value.data().len()),
-        op => format!("{op:?}"),
-    }
-}
-
-/// Like [`identity`], with constants identified by a hash of their content.
-fn identity_by_content(op: &Op) -> String {
-    match op {
+fn key_of(graph: &Graph, n: NodeId, constant: fn(&mut Key, &Tensor)) -> Digest128 {
+    let mut key = Key(Xxh3Default::new());
+    match graph.op(n) {
         Op::Const(c) => {
-            let mut hasher = DefaultHasher::new();
-            c.value.data().hash(&mut hasher);
-            format!("{} {:x} {}", c.value.ty(), hasher.finish(), c.value.data().len())
+            key.ty(c.value.ty());
+            constant(&mut key, &c.value);
         }
-        op => format!("{op:?}"),
+        op => key.text(format_args!("{op:?}")),
+    }
+    for ty in graph.result_types(n).iter().filter(|ty| ty.elem.qparams().is_some()) {
+        key.ty(ty);
+    }
+    Digest128(key.0.digest128())
+}
+
+/// Identifies a constant by the address of its data.
+fn by_address(key: &mut Key, constant: &Tensor) {
+    key.text(format_args!(" {:p} {}", constant.data().as_ptr(), constant.data().len()));
+}
+
+/// Identifies a constant by its data.
+fn by_content(key: &mut Key, constant: &Tensor) {
+    key.text(format_args!(" {} ", constant.data().len()));
+    key.0.update(constant.data());
+}
+
+/// A digest under construction. Text is not stored, and many scales are not spelled.
+struct Key(Xxh3Default);
+
+impl Key {
+    fn text(&mut self, text: fmt::Arguments<'_>) {
+        // Writing to a digest does not fail.
+        let _ = self.write_fmt(text);
+    }
+
+    fn ty(&mut self, ty: &TensorType) {
+        let Some(QuantParams { storage, map }) = ty.elem.qparams() else { return self.text(format_args!(" {ty}")) };
+        self.text(format_args!(" {} {storage}", ty.with_elem(Elem::F32)));
+        let (scales, zero_points) = match map {
+            Affine::PerTensor { scale, zero_point } => return self.text(format_args!(" {scale:?}:{zero_point}")),
+            Affine::PerAxis { axis, scales } => {
+                self.text(format_args!(" axis {axis} "));
+                (scales, None)
+            }
+            Affine::PerBlock { axis, size, scales, zero_points } => {
+                self.text(format_args!(" axis {axis} by {size}, {} ", zero_points.is_some()));
+                (scales, zero_points.as_ref())
+            }
+        };
+        scales.iter().for_each(|scale| self.0.update(&scale.to_le_bytes()));
+        zero_points.into_iter().flat_map(|all| all.iter()).for_each(|zero| self.0.update(&zero.to_le_bytes()));
+    }
+}
+
+impl Write for Key {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
     }
 }
 

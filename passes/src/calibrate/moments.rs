@@ -18,7 +18,7 @@ use crate::SharedGraph;
 const MOST_CHANNELS: usize = 8192;
 
 /// The bytes of second moments that are gathered in one run over the samples.
-const AT_ONCE: usize = 1 << 28;
+const AT_ONCE: usize = 1 << 27;
 
 /// What rounding needs of the second moments of activations, by value of the merged graph.
 #[derive(Clone, Debug, Default)]
