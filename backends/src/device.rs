@@ -3,6 +3,7 @@
 use std::fmt;
 
 use qcc_ir::target::Target;
+use qcc_ir::{Graph, NodeId};
 
 use crate::Format;
 use crate::operation::{Operation, Verdict};
@@ -45,7 +46,7 @@ impl Device {
 #[derive(Clone, Copy)]
 pub struct Split {
     /// Whether the accelerator runs an operator, or the rule for which it does not.
-    pub(crate) takes: fn(Operation<'_>) -> Verdict,
+    pub(crate) takes: Takes,
     /// The accelerator, for messages: "3 of 5 operators run SLOW, not FAST".
     pub fast: &'static str,
     /// What runs the other operators, likewise.
@@ -61,7 +62,7 @@ pub struct Split {
 impl Split {
     /// An accelerator beside a CPU, without rules.
     pub(crate) const ACCELERATOR: Split = Split {
-        takes: |_| Ok(()),
+        takes: Takes::Written(|_| Ok(())),
         fast: "on the accelerator",
         slow: "on the CPU",
         rest_is_unlimited: false,
@@ -82,4 +83,13 @@ impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Device").field(&self.name).finish()
     }
+}
+
+/// The rules of an accelerator.
+#[derive(Clone, Copy)]
+pub(crate) enum Takes {
+    /// Those of an operator in a TensorFlow Lite model.
+    Written(fn(Operation<'_>) -> Verdict),
+    /// Those of a node of the graph that is written.
+    Node(fn(&Graph, NodeId) -> Verdict),
 }

@@ -1,6 +1,6 @@
 //! All devices.
 
-use crate::{Device, onnx, tflite};
+use crate::{Device, onnx, openvino, tflite};
 
 impl Device {
     /// All devices.
@@ -15,6 +15,8 @@ impl Device {
         &tflite::CMSIS_NN,
         &onnx::TENSORRT,
         &onnx::ORT_WEB,
+        &onnx::QNN,
+        &openvino::NPU,
     ];
 
     /// The device of that name.

@@ -25,6 +25,7 @@ mod litert;
 mod micro;
 mod models;
 mod names;
+mod npu;
 #[cfg(feature = "oracles")]
 mod onnx_nodes;
 mod openvino;
@@ -37,6 +38,8 @@ mod ort;
 mod pages;
 mod pareto;
 mod processors;
+#[cfg(feature = "qnn")]
+mod qnn;
 mod ranges;
 mod reports;
 mod rounding;

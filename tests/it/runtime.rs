@@ -173,8 +173,17 @@ fn probe_outputs(g: &mut Graph) {
 }
 
 impl Runtime {
-    /// The quantized graph as a model.
-    pub(crate) fn integer(&self, mut g: Graph) -> Result<Integer, String> {
+    /// The quantized graph as a model, with integer inputs and outputs where the target takes them.
+    pub(crate) fn integer(&self, g: Graph) -> Result<Integer, String> {
+        let interface = match self.format.target_for(self.form).has_quantized_interface() {
+            true => quantize::Interface::Quantized(self.storage),
+            false => quantize::Interface::Float,
+        };
+        self.integer_with(g, interface)
+    }
+
+    /// As [`Runtime::integer`], with such inputs and outputs.
+    pub(crate) fn integer_with(&self, mut g: Graph, interface: quantize::Interface) -> Result<Integer, String> {
         let name = g.name.clone();
         probe_outputs(&mut g);
         let float = self.lowered(g).map_err(|e| e.to_string())?;
@@ -183,10 +192,6 @@ impl Runtime {
             calibrate(&joint, &[&float], Method::Mse, 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {
                 Continue(())
             });
-        let interface = match self.format.target_for(self.form).has_quantized_interface() {
-            true => quantize::Interface::Quantized(self.storage),
-            false => quantize::Interface::Float,
-        };
         let interface = interface.into();
         let activations = match self.storage {
             StorageType::I16 => quantize::Activations::Bits16,

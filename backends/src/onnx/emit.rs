@@ -85,6 +85,11 @@ pub(super) struct Emitter<'g> {
 }
 
 impl<'g> Emitter<'g> {
+    /// The number of operators that are written.
+    pub(super) fn written(&self) -> usize {
+        self.nodes.len()
+    }
+
     pub(super) fn new(graph: &'g Graph, options: WriteOptions) -> Self {
         // Names of inputs and outputs are reserved: no intermediate value may use them.
         let mut names = Names::default();

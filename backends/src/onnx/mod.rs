@@ -12,11 +12,12 @@
 use std::io;
 
 use bytes::Bytes;
-use qcc_formats::onnx::{DataLocation, ModelProto, StringStringEntryProto, TensorProto};
-use qcc_ir::Checked;
+use qcc_formats::onnx::{DataLocation, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Checked, NodeId};
 
-use crate::{Attachments, Files, Summary, WriteOptions, unwritten};
+use crate::device::Takes;
+use crate::{Attachments, Files, OnCpu, Summary, WriteOptions, unwritten};
 
 mod annotate;
 mod call;
@@ -29,7 +30,7 @@ mod ops;
 mod target;
 mod tensors;
 
-pub use devices::{ORT_WEB, TENSORRT};
+pub use devices::{ORT_WEB, QNN, TENSORRT};
 pub use disassemble::disassemble;
 pub use target::{DYNAMIC, TARGET};
 
@@ -43,6 +44,10 @@ pub const MOST_INSIDE: u64 = 1_500_000_000;
 
 /// Extension of the file of weights, after the stem of the main file.
 pub(crate) const WEIGHTS: &str = "onnx.data";
+
+/// Operators that are written around others, for the form of their operands and results.
+const AROUND: [&str; 9] =
+    ["Cast", "Concat", "DequantizeLinear", "QuantizeLinear", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"];
 
 /// Size in bytes from which a weight is stored externally.
 const LEAST_OUTSIDE: usize = 1024;
@@ -58,13 +63,39 @@ pub(crate) fn write(
     attachments: &Attachments,
     files: &mut dyn Files,
 ) -> Result<Summary, Vec<Diagnostic>> {
-    let mut model = model(graph, options)?;
+    let (mut model, origins) = model(graph, options)?;
+    let on_cpu = on_cpu(graph, &model, &origins, options);
     let weights = model.graph.iter().flat_map(|g| &g.initializer).map(|t| t.raw_data().len() as u64).sum();
     if let Some(refusal) = too_large(options, weights) {
         return Err(vec![refusal]);
     }
     model.metadata_props.extend(attachments.named_facts().map(|fact| emit::entry(&fact)));
-    put(model, options, files).map_err(unwritten)
+    let summary = put(model, options, files).map_err(unwritten)?;
+    Ok(Summary { on_cpu, ..summary })
+}
+
+/// The operators that the device's accelerator does not run, without those that prepare their operands and results.
+fn on_cpu(graph: Checked<'_>, model: &ModelProto, origins: &[NodeId], options: WriteOptions) -> Vec<OnCpu> {
+    let Some(Takes::Node(takes)) = options.device.and_then(|device| device.split()).map(|split| split.takes) else {
+        return Vec::new();
+    };
+    let written: Vec<_> = model.graph.iter().flat_map(|g| &g.node).zip(origins).collect();
+    let mut left = Vec::new();
+    for group in written.chunk_by(|a, b| a.1 == b.1) {
+        let Some((node, rule)) =
+            group.first().and_then(|(_, node)| Some((**node, takes(graph.graph(), **node).err()?)))
+        else {
+            continue;
+        };
+        let computes = |operator: &NodeProto| !AROUND.contains(&operator.op_type());
+        let one = group.iter().any(|(operator, _)| computes(operator));
+        let operators = group.iter().map(|(operator, _)| operator).filter(|operator| !one || computes(operator));
+        left.extend(operators.map(|operator| {
+            let result = operator.output.first().cloned().unwrap_or_default();
+            OnCpu { node, operator: operator.op_type().into(), result, rule: rule.clone() }
+        }));
+    }
+    left
 }
 
 fn put(mut model: ModelProto, options: WriteOptions, files: &mut dyn Files) -> io::Result<Summary> {
@@ -88,11 +119,11 @@ fn too_large(options: WriteOptions, weights: u64) -> Option<Diagnostic> {
     Some(Diagnostic::error("memory", message).with_help("--fp16, --w8a32 or --quantize w4a32 make them smaller"))
 }
 
-/// The message, checked.
-fn model(graph: Checked<'_>, options: WriteOptions) -> Result<ModelProto, Vec<Diagnostic>> {
-    let model = nodes::emit(graph, options)?;
+/// The message, checked, and the nodes that its operators are written for.
+fn model(graph: Checked<'_>, options: WriteOptions) -> Result<(ModelProto, Vec<NodeId>), Vec<Diagnostic>> {
+    let (model, origins) = nodes::emit(graph, options)?;
     let wrong = check::check(&model);
-    if wrong.is_empty() { Ok(model) } else { Err(wrong) }
+    if wrong.is_empty() { Ok((model, origins)) } else { Err(wrong) }
 }
 
 /// Moves large weights into a separate file and returns its length.

@@ -13,11 +13,12 @@ use super::emit::{Emitter, NodeContext, Numbers, Unsupported};
 use super::ops;
 use crate::WriteOptions;
 
-/// The messages of a graph, or all nodes that cannot be written.
-pub(super) fn emit(checked: Checked<'_>, options: WriteOptions) -> Result<ModelProto, Vec<Diagnostic>> {
+/// The messages of a graph and, for each but the last ones, the node that it is written for; or all nodes that cannot be
+/// written.
+pub(super) fn emit(checked: Checked<'_>, options: WriteOptions) -> Result<(ModelProto, Vec<NodeId>), Vec<Diagnostic>> {
     let graph = checked.graph();
     let mut e = Emitter::new(graph, options);
-    let mut refused = Vec::new();
+    let (mut refused, mut origins) = (Vec::new(), Vec::new());
     for node in graph.order() {
         if matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
             continue;
@@ -26,10 +27,11 @@ pub(super) fn emit(checked: Checked<'_>, options: WriteOptions) -> Result<ModelP
         if let Err(why) = e.node(node) {
             refused.push(why.diagnostic(checked, node));
         }
+        origins.resize(e.written(), node);
     }
     e.outputs();
     refused.extend(newer(&e, options.opset));
-    if refused.is_empty() { Ok(e.finish()) } else { Err(refused) }
+    if refused.is_empty() { Ok((e.finish(), origins)) } else { Err(refused) }
 }
 
 /// Errors for the operators that the operator set that is asked for does not have.
@@ -166,6 +168,7 @@ fn numbers(options: WriteOptions, op: &Op, operands: &[&TensorType], results: &[
         Op::Quantize(_) | Op::Dequantize(_) => false,
         Op::Unary(Unary { f: UnaryFn::HardSigmoid { .. } }) => false,
         Op::Custom(_) => true,
+        _ if options.has_standard_qdq() => false,
         // The result has the storage type of the table.
         Op::Gather(_) => operands[0].elem.qparams().is_some(),
         // With equal quantization parameters the limits are integers.

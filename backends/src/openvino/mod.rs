@@ -18,11 +18,13 @@ use crate::{Attachments, Files, Summary, unwritten};
 mod disassemble;
 mod emit;
 mod nodes;
+mod npu;
 mod ops;
 mod target;
 
 pub use disassemble::disassemble;
 use emit::Written;
+pub use npu::NPU;
 pub use target::{DYNAMIC, TARGET};
 
 /// Extension of the file of constants, after the stem of the main file.

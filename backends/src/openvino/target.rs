@@ -5,21 +5,22 @@ use qcc_ir::ops::{
     Unary, UnaryFn,
 };
 use qcc_ir::target::{
-    BlockDynamic, BlockGrid, Blocks, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target, Weights,
-    ZeroPoint,
+    BlockDynamic, BlockGrid, Blocks, Device, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target,
+    Weights, ZeroPoint,
 };
 use qcc_ir::{Elem, Layout, StorageType, TensorType};
 
 use super::ops::{elementwise, resize};
 
 /// OpenVINO IR, run by its CPU plugin: everything is row-major.
-pub static TARGET: Target = target(kernel);
+pub static TARGET: Target = target(kernel, None);
 
 /// As [`TARGET`], with dynamic quantization of the activations of weight-only quantized products: the plugin's default,
 /// with one scale for each group of 32 elements of a row.
-pub static DYNAMIC: Target = target(dynamic_kernel);
+pub static DYNAMIC: Target = target(dynamic_kernel, None);
 
-const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
+/// The target with the table of a device.
+pub(super) const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>, device: Option<Device>) -> Target {
     Target {
         name: "openvino",
         kernel,
@@ -35,7 +36,7 @@ const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
         latency: Some(LATENCY),
         // The CPU plugin takes up to 1.6 times as long for a batch of 1 (2026.4).
         slow_open_batch: true,
-        device: None,
+        device,
     }
 }
 
@@ -82,7 +83,7 @@ const BLOCKS: Blocks =
 /// The table of kernels. Integer kernels are contractions, and operators that pass integers from one to another. All
 /// others compute in floating point, and the plugin fuses them into the preceding contraction. It has no products of
 /// 16-bit activations: they are floats after a FakeQuantize.
-fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let row = row(op, x)?;
     Some(row.wide(row.quantized.filter(|_| !op.is_contraction())))
 }

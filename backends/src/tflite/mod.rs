@@ -24,6 +24,7 @@ use qcc_formats::tflite::{BuiltinOperator, Model, Operator};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Checked, NodeId, Symbols};
 
+use crate::device::Takes;
 use crate::operation::{Operation, ensure};
 use crate::{Attachments, Device, Files, OnCpu, Summary, unwritten};
 use nodes::Written;
@@ -107,13 +108,14 @@ fn on_cpu(model: &Model, origins: &[NodeId], device: Option<&Device>) -> Vec<OnC
     let (Some(split), Some(graph)) = (device.and_then(|d| d.split), model.subgraphs.first()) else {
         return Vec::new();
     };
+    let Takes::Written(takes) = split.takes else { return Vec::new() };
     // The tensors that it cannot read, where it runs one part.
     let mut behind: HashSet<i32> = HashSet::new();
     let placed = |(op, &node): (&Operator, &NodeId)| {
         let code = model.operator_codes.get(op.opcode_index as usize)?.operator();
-        let takes = (split.takes)(Operation { model, graph, code, op });
+        let taken = takes(Operation { model, graph, code, op });
         let second = op.inputs.iter().any(|i| behind.contains(i));
-        let rule = takes.and_then(|()| ensure(!second, SECOND_PART)).err()?;
+        let rule = taken.and_then(|()| ensure(!second, SECOND_PART)).err()?;
         // The part need not begin with the inputs of the model: conversions may precede it.
         let converts = code == BuiltinOperator::QUANTIZE && op.inputs.iter().all(|i| graph.inputs.contains(i));
         if split.one_part && !converts {

@@ -41,6 +41,7 @@ pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
             "formats/src/openvino",
             "frontends/src/lib.rs",
             "frontends/src/openvino/",
+            "backends/src/devices.rs",
             "backends/src/disassembly/",
             "backends/src/kind.rs",
             "backends/src/lib.rs",

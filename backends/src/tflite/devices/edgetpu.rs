@@ -11,7 +11,7 @@ use qcc_ir::ops::{Binary, BinaryFn, Op, Unary, UnaryFn};
 use qcc_ir::target::{Device as Limits, FusedClamps, Kernel, Quantized};
 
 use super::super::target;
-use crate::device::Split;
+use crate::device::{Split, Takes};
 use crate::operation::{Operation, Verdict, ensure};
 use crate::{Device, Format};
 
@@ -22,7 +22,7 @@ pub static EDGETPU: Device = Device {
     format: Format::Tflite,
     target: target::target(kernel, Some(Limits { name: "edgetpu", rule, lacks: &[], quantized_interface: true })),
     operators: || OPERATORS.iter().map(|(_, name)| *name).collect(),
-    split: Some(Split { takes, rest_is_unlimited: true, one_part: true, ..Split::ACCELERATOR }),
+    split: Some(Split { takes: Takes::Written(takes), rest_is_unlimited: true, one_part: true, ..Split::ACCELERATOR }),
     standard_qdq: false,
     most_bytes: None,
 };

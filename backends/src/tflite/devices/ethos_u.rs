@@ -5,28 +5,28 @@ use qcc_formats::tflite::{BuiltinOperator as B, Options, Padding, Tensor, Tensor
 
 use super::tflm;
 use crate::Device;
-use crate::device::Split;
+use crate::device::{Split, Takes};
 use crate::operation::{Operation, Verdict, ensure};
 
 /// Arm Ethos-U55.
 pub static ETHOS_U55: Device = tflm::device(
     "ethos-u55",
     "Arm Ethos-U55, with TensorFlow Lite for Microcontrollers on the CPU",
-    Some(Split { takes: u55, ..Split::ACCELERATOR }),
+    Some(Split { takes: Takes::Written(u55), ..Split::ACCELERATOR }),
 );
 
 /// Arm Ethos-U65.
 pub static ETHOS_U65: Device = tflm::device(
     "ethos-u65",
     "Arm Ethos-U65, with TensorFlow Lite for Microcontrollers on the CPU",
-    Some(Split { takes: u55, ..Split::ACCELERATOR }),
+    Some(Split { takes: Takes::Written(u55), ..Split::ACCELERATOR }),
 );
 
 /// Arm Ethos-U85.
 pub static ETHOS_U85: Device = tflm::device(
     "ethos-u85",
     "Arm Ethos-U85, with TensorFlow Lite for Microcontrollers on the CPU",
-    Some(Split { takes: u85, ..Split::ACCELERATOR }),
+    Some(Split { takes: Takes::Written(u85), ..Split::ACCELERATOR }),
 );
 
 /// The operators of the Ethos-U55 and the Ethos-U65 that qcc writes.

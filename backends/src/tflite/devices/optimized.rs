@@ -11,21 +11,21 @@ use qcc_formats::tflite::{BuiltinOperator as B, Options, TensorType as T};
 
 use super::tflm;
 use crate::Device;
-use crate::device::Split;
+use crate::device::{Split, Takes};
 use crate::operation::{Operation, Verdict, ensure};
 
 /// ESP32-S3 with ESP-NN.
 pub static ESP32S3: Device = tflm::device(
     "esp32s3",
     "ESP32-S3, with TensorFlow Lite for Microcontrollers and ESP-NN",
-    Some(Split { takes: esp32s3, fast: "in the fast kernels of ESP-NN", ..SLOWER }),
+    Some(Split { takes: Takes::Written(esp32s3), fast: "in the fast kernels of ESP-NN", ..SLOWER }),
 );
 
 /// Arm Cortex-M with CMSIS-NN.
 pub static CMSIS_NN: Device = tflm::device(
     "cmsis-nn",
     "Arm Cortex-M, with TensorFlow Lite for Microcontrollers and CMSIS-NN",
-    Some(Split { takes: cmsis, fast: "in the fast kernels of CMSIS-NN", ..SLOWER }),
+    Some(Split { takes: Takes::Written(cmsis), fast: "in the fast kernels of CMSIS-NN", ..SLOWER }),
 );
 
 /// Fast kernels beside slower ones.

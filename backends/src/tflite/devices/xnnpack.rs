@@ -6,7 +6,7 @@ use qcc_formats::tflite::{BuiltinOperator as B, Options, Tensor, TensorType as T
 use qcc_ir::target::Device as Limits;
 
 use super::super::target;
-use crate::device::Split;
+use crate::device::{Split, Takes};
 use crate::operation::{Operation, Verdict, ensure};
 use crate::{Device, Format};
 
@@ -21,7 +21,7 @@ pub static XNNPACK: Device = Device {
     ),
     operators: || BOTH.iter().chain(REAL).map(|(_, name)| *name).collect(),
     split: Some(Split {
-        takes,
+        takes: Takes::Written(takes),
         fast: "in XNNPACK",
         slow: "in LiteRT's own kernels",
         rest_is_unlimited: true,
