@@ -3,7 +3,7 @@
 //! onnxruntime-qnn, which was asked for the nodes that it takes. What it does not take runs on the CPU.
 
 use qcc_ir::ops::{
-    ArgReduce, Binary, BinaryFn, Coordinates, CumSum, GatherNd, GridSample, Nearest, Op, Pool, PoolFn, Recurrent,
+    ArgReduce, Binary, BinaryFn, Cell, Coordinates, CumSum, GatherNd, GridSample, Nearest, Op, Pool, PoolFn, Recurrent,
     Reduce, ReduceFn, Resize, ResizeMode, SampleMode, ScatterFn, ScatterNd, Unary, UnaryFn,
 };
 use qcc_ir::target::{Device as Limits, Kernel, Quantized};
@@ -199,6 +199,7 @@ fn takes(graph: &Graph, node: NodeId) -> Verdict {
 fn computes(op: &Op, x: &[&TensorType]) -> Verdict {
     let float = x.first().is_some_and(|t| t.elem.is_float());
     match op {
+        Op::Custom(_) => ensure(false, "it is not among the supported operators"),
         Op::Unary(Unary { f }) => {
             use UnaryFn::*;
             let lacks = matches!(f, Acos | Acosh | Asin | Asinh | Atanh | Cosh | Sinh);
@@ -221,7 +222,7 @@ fn computes(op: &Op, x: &[&TensorType]) -> Verdict {
         }
         Op::GatherNd(GatherNd { batch }) => ensure(*batch == 0, "GatherND has no batch"),
         Op::Recurrent(Recurrent { cell, clip, .. }) => {
-            ensure(!matches!(cell, qcc_ir::ops::Cell::Rnn { .. }), "it is not among the supported operators")?;
+            ensure(!matches!(cell, Cell::Rnn { .. }), "it is not among the supported operators")?;
             ensure(clip.is_none(), "recurrent layers have no clip")
         }
         Op::LayerNorm(l) => ensure(l.axis + 1 == x[0].rank(), "LayerNormalization is along the last axis"),
