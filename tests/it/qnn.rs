@@ -82,7 +82,9 @@ fn qnn_runs_floats() {
     let graphs = qcc_ir::testing::operators().into_iter().map(|case| case.graph).filter(wide);
     for (i, graph) in graphs.enumerate().filter(|(i, _)| i % SOME == 0) {
         let Ok(mut graph) = ORT.lowered(graph) else { continue };
-        if ORT.written(&mut graph).is_ok() {
+        // Some values of more axes belong to patterns that the execution provider recognizes.
+        let deep = graph.order().into_iter().flat_map(|n| graph.results(n)).any(|v| graph.ty(v).rank() > 5);
+        if !deep && ORT.written(&mut graph).is_ok() {
             write(&folder, &format!("{i:05}"), &graph, &mut named);
         }
     }

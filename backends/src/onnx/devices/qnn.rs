@@ -185,8 +185,7 @@ fn takes(graph: &Graph, node: NodeId) -> Verdict {
         bytes || !x.iter().copied().chain(&y).any(narrow),
         "it has no integers of 8 and 16 bits but quantized ones",
     )?;
-    let deep = x.iter().copied().chain(&y).any(|t| t.rank() > 5 && !t.real().elem.is_float());
-    ensure(!deep, "integers have 5 axes at most")?;
+    ensure(x.iter().copied().chain(&y).all(|t| t.rank() <= 5), "values have 5 axes at most")?;
     if !matches!(op, Op::Quantize(_) | Op::Dequantize(_) | Op::Custom(_)) {
         let mixed = x.iter().any(|t| t.elem.qparams().is_some()) && y.iter().any(|t| t.elem.is_float());
         ensure(!mixed, "results of operators of integers are quantized as well")?;
@@ -209,6 +208,8 @@ fn computes(op: &Op, x: &[&TensorType]) -> Verdict {
         Op::Binary(Binary { f }) => {
             let logical = matches!(f, BinaryFn::And | BinaryFn::Or | BinaryFn::Xor);
             ensure(!logical || x[0].elem == Elem::Bool, "it has no bitwise operators")?;
+            let equal = matches!(f, BinaryFn::Equal | BinaryFn::NotEqual);
+            ensure(!equal || x[0].elem != Elem::Bool, "Equal takes numbers")?;
             ensure(float || *f != BinaryFn::Pow, "Pow takes floats")?;
             ensure(*f != BinaryFn::Rem, "Mod has the sign of the divisor")?;
             ensure(*f != BinaryFn::FloorMod || x[0].rank() <= 4, "Mod takes 4 axes at most")
@@ -229,7 +230,13 @@ fn computes(op: &Op, x: &[&TensorType]) -> Verdict {
         Op::MatMul(_) => ensure(x[0].rank() <= 4, "matrix products have 4 axes at most"),
         Op::Reduce(Reduce { f, .. }) => {
             ensure(*f != ReduceFn::Prod, "it is not among the supported operators")?;
-            ensure(float || *f != ReduceFn::Mean, "ReduceMean takes floats")
+            ensure(float || *f != ReduceFn::Mean, "ReduceMean takes floats")?;
+            let extreme = matches!(f, ReduceFn::Max | ReduceFn::Min);
+            ensure(!extreme || !float || x[0].rank() <= 4, "ReduceMax and ReduceMin of floats take 4 axes at most")
+        }
+        Op::Transpose(_) => {
+            let most = if x[0].elem.is_integer() { 4 } else { 5 };
+            ensure(x[0].rank() <= most, "Transpose takes 5 axes at most, of integers 4")
         }
         Op::ArgReduce(ArgReduce { largest, .. }) => ensure(float || *largest, "ArgMin takes floats"),
         Op::Resize(Resize { mode, coordinates, scale, .. }) => {
