@@ -28,7 +28,7 @@ pub(crate) trait Arithmetic {
     /// The product of two integers.
     fn product(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value;
 
-    /// The quotient of an integer and a positive one, rounded down.
+    /// The quotient of an integer that is not negative and a positive one, rounded down.
     fn quotient(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value;
 
     /// The larger of two integers.
@@ -59,10 +59,7 @@ pub(crate) fn value<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, U
                     let (of, zero) = (value(a, of)?, a.numbers(&[0]));
                     a.larger(&of, &zero)
                 }
-                Part::Quotient(of, by) => {
-                    let (of, by) = (value(a, of)?, a.numbers(&[by]));
-                    a.quotient(&of, &by)
-                }
+                Part::Quotient(of, by) => quotient(a, of, by)?,
             };
             product = Some(product.map_or_else(|| factor.clone(), |p| a.product(&p, &factor)));
         }
@@ -81,12 +78,45 @@ pub(crate) fn value<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, U
     Ok(found)
 }
 
+/// The quotient of an expression and a positive number, rounded down.
+fn quotient<A: Arithmetic>(a: &mut A, of: &Expr, by: i64) -> Result<A::Value, Unsupported> {
+    let (x, divisor) = (value(a, of)?, a.numbers(&[by]));
+    if of.bounds().0.is_some_and(|least| least >= 0) {
+        return Ok(a.quotient(&x, &divisor));
+    }
+    // Runtimes round negative quotients up: those are computed of the opposite number.
+    let (zero, minus, rest) = (a.numbers(&[0]), a.numbers(&[-1]), a.numbers(&[by - 1]));
+    let above = a.larger(&x, &zero);
+    let above = a.quotient(&above, &divisor);
+    let below = a.product(&x, &minus);
+    let below = a.larger(&below, &zero);
+    let below = a.sum(&below, &rest);
+    let below = a.quotient(&below, &divisor);
+    let below = a.product(&below, &minus);
+    Ok(a.sum(&above, &below))
+}
+
 fn symbol<A: Arithmetic>(a: &mut A, name: &str) -> Result<A::Value, Unsupported> {
     let graph = a.graph();
-    let axis = |v: ValueId| graph.ty(v).shape.dims().iter().position(|d| d.as_symbol().is_some_and(|s| **s == *name));
-    let at = graph.inputs().find_map(|v| Some((v, axis(v)?)));
-    let (input, axis) = at.ok_or_else(|| format!("no input has the open extent {name}; fix it with --shape"))?;
-    Ok(a.extent(input, axis))
+    let extents = graph.inputs().flat_map(|v| graph.ty(v).shape.dims().iter().enumerate().map(move |(i, d)| (v, i, d)));
+    let of_symbol = |(v, axis, dim): (ValueId, usize, &Dim)| match dim.expr().linear() {
+        Some((symbol, by, summand)) if **symbol == *name => Some((v, axis, by, summand)),
+        _ => None,
+    };
+    // An extent that is the symbol needs no arithmetic.
+    let at = extents.filter_map(of_symbol).min_by_key(|&(_, _, by, summand)| (by, summand.abs()));
+    let (input, axis, by, summand) =
+        at.ok_or_else(|| format!("no input has the open extent {name}; fix it with --shape"))?;
+    let mut value = a.extent(input, axis);
+    if summand != 0 {
+        let less = a.numbers(&[-summand]);
+        value = a.sum(&value, &less);
+    }
+    if by != 1 {
+        let by = a.numbers(&[by]);
+        value = a.quotient(&value, &by);
+    }
+    Ok(value)
 }
 
 /// The value of a symbol that a node defines, which has been computed.
@@ -149,4 +179,81 @@ pub(crate) fn target(x: Option<&Shape>, y: &Shape, copies: bool) -> Option<Vec<i
     extents
         .collect::<Option<Vec<i64>>>()
         .filter(|t| open().count() < 2 || !y.dims().contains(&Dim::Known(0)) || !t.contains(&0))
+}
+
+#[cfg(test)]
+mod tests {
+    use qcc_ir::{Symbols, TensorType};
+
+    use super::*;
+
+    /// Numbers in place of values of a file, for inputs of these extents. Quotients are those of runtimes.
+    struct Numbers {
+        graph: Graph,
+        symbols: Symbols,
+        known: FxHashMap<Expr, i64>,
+    }
+
+    impl Arithmetic for Numbers {
+        type Value = i64;
+
+        fn graph(&self) -> &Graph {
+            &self.graph
+        }
+
+        fn numbers(&mut self, values: &[i64]) -> i64 {
+            values[0]
+        }
+
+        fn extent(&mut self, v: ValueId, axis: usize) -> i64 {
+            self.graph.ty(v).shape.dims()[axis].bind(&self.symbols).unwrap() as i64
+        }
+
+        fn element(&mut self, _: ValueId, _: usize) -> i64 {
+            unreachable!("no list is computed")
+        }
+
+        fn sum(&mut self, a: &i64, b: &i64) -> i64 {
+            a + b
+        }
+
+        fn product(&mut self, a: &i64, b: &i64) -> i64 {
+            a * b
+        }
+
+        fn quotient(&mut self, a: &i64, b: &i64) -> i64 {
+            assert!(*a >= 0, "runtimes round {a}/{b} up");
+            a / b
+        }
+
+        fn larger(&mut self, a: &i64, b: &i64) -> i64 {
+            *a.max(b)
+        }
+
+        fn join(&mut self, _: &[i64], _: usize) -> i64 {
+            unreachable!("no list is joined")
+        }
+
+        fn known(&mut self) -> &mut FxHashMap<Expr, i64> {
+            &mut self.known
+        }
+    }
+
+    #[test]
+    fn expressions_have_their_values_in_files() {
+        let texts =
+            ["n", "h", "floor((n-h)/3)", "floor((h-n-5)/4)", "-floor(-h/4)*4-h", "max(n,7)-2*h", "floor(h*n/2)"];
+        let dims = ["n", "4*h-1", "2*n+h"].map(|text| Dim::of(text.parse().unwrap()).unwrap());
+        let ty = TensorType { shape: dims.into_iter().collect(), ..TensorType::f32(&[1, 1, 1]) };
+        for (n, h) in [(1, 1), (1, 9), (10, 2), (7, 31)] {
+            let symbols = Symbols::from_iter([("n".into(), n), ("h".into(), h)]);
+            let mut graph = Graph::new("g");
+            graph.add_input("x", ty.clone());
+            let mut numbers = Numbers { graph, symbols: symbols.clone(), known: FxHashMap::default() };
+            for text in texts {
+                let expr: Expr = text.parse().unwrap();
+                assert_eq!(value(&mut numbers, &expr).ok(), expr.value(&symbols), "{text} at {n}, {h}");
+            }
+        }
+    }
 }

@@ -40,10 +40,13 @@ fn bound(graph: Graph, shapes: &[(String, crate::GivenShape)]) -> Result<Graph, 
     let mut symbols = Symbols::default();
     for (name, given) in shapes {
         let shape = &graph.ty(named(name, &names)?).shape;
-        let fits = |(dim, given): (&Dim, &Option<usize>)| match (dim.known(), dim.as_symbol(), given) {
-            (Some(known), _, given) => *given == Some(known),
-            (None, Some(symbol), &Some(n)) => symbols.insert(symbol.clone(), n).is_none_or(|before| before == n),
-            (None, _, given) => given.is_none(),
+        let fits = |(dim, given): (&Dim, &Option<usize>)| match (dim.known(), given) {
+            (Some(known), given) => *given == Some(known),
+            (None, &Some(n)) => dim.solved(n).is_some_and(|(symbol, value)| {
+                let value = *symbols.entry(symbol.clone()).or_insert(value);
+                dim.bind(&Symbols::from_iter([(symbol.clone(), value)])) == Some(n)
+            }),
+            (None, None) => true,
         };
         if shape.rank() != given.len() || !shape.dims().iter().zip(given).all(fits) {
             let message = format!("--shape {name} does not fit {name}, which is {shape}");
@@ -87,7 +90,8 @@ fn part(mut graph: Graph, cut: &Cut, values: &[(String, Vec<f64>)]) -> Result<Gr
 /// Fails where extents of the part depend on what was cut off.
 fn check_extents(graph: &Graph) -> Result<(), Vec<Diagnostic>> {
     let dims = || graph.inputs().flat_map(|v| graph.ty(v).shape.dims());
-    let mut known: Symbols = dims().filter_map(|dim| Some((dim.as_symbol()?.clone(), 1))).collect();
+    let symbols = |dim: &Dim| dim.solved(1).map(|(symbol, _)| (symbol.clone(), 1));
+    let mut known: Symbols = dims().filter_map(symbols).collect();
     let values = || graph.order().into_iter().flat_map(|n| graph.results(n).collect::<Vec<_>>());
     for dim in values().flat_map(|v| graph.ty(v).shape.dims()) {
         dim.expr().for_each_computed(&mut |symbol| {
@@ -96,7 +100,7 @@ fn check_extents(graph: &Graph) -> Result<(), Vec<Diagnostic>> {
             }
         });
     }
-    let open = |dim: &&Dim| dim.known().is_none() && dim.as_symbol().is_none_or(|s| graph.definition(s).is_some());
+    let open = |dim: &&Dim| dim.known().is_none() && dim.solved(1).is_none_or(|(s, _)| graph.definition(s).is_some());
     let lost = |shape: &Shape| shape.dims().iter().any(|dim| dim.bind(&known).is_none());
     let odd = graph.inputs().find(|v| graph.ty(*v).shape.dims().iter().any(|dim| open(&dim)));
     let Some(v) = odd.or_else(|| values().find(|v| lost(&graph.ty(*v).shape))) else { return Ok(()) };

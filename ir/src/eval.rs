@@ -345,8 +345,8 @@ fn check_inputs(graph: &Graph, inputs: &[Tensor]) -> Result<Symbols, RunError> {
             return Err(refused(v, input));
         }
         for (dim, extent) in want.shape.dims().iter().zip(input.dims()) {
-            if let Some(name) = dim.as_symbol() {
-                symbols.entry(Arc::clone(name)).or_insert(extent);
+            if let Some((name, value)) = dim.solved(extent) {
+                symbols.entry(Arc::clone(name)).or_insert(value);
             }
         }
     }

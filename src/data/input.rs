@@ -1,7 +1,5 @@
 //! Inputs of a graph, as data sources see them.
 
-use std::sync::Arc;
-
 use qcc_ir::{Dim, Elem, Symbols, Tensor, TensorType};
 
 use super::DataError;
@@ -39,7 +37,7 @@ impl Input {
     /// The values of its open extents for an array that is a whole input.
     pub(super) fn own_extents(&self, array: &[usize]) -> Symbols {
         let named = self.ty.shape.dims().iter().zip(array);
-        named.filter_map(|(d, &n)| Some((d.as_symbol()?.clone(), n))).collect()
+        named.filter_map(|(d, &n)| d.solved(n)).map(|(symbol, n)| (symbol.clone(), n)).collect()
     }
 
     /// The values of its open extents for samples in an array of these extents: an array of samples, or of elements of a
@@ -55,9 +53,9 @@ impl Input {
     }
 
     /// The open height and width of an image with channels first.
-    pub(super) fn open_size(&self) -> Option<[Arc<str>; 2]> {
+    pub(super) fn open_size(&self) -> Option<[&Dim; 2]> {
         match self.ty.shape.dims() {
-            [_, Dim::Known(1 | 3), height, width] => Some([height.as_symbol()?.clone(), width.as_symbol()?.clone()]),
+            [_, Dim::Known(1 | 3), height @ Dim::Open(_), width @ Dim::Open(_)] => Some([height, width]),
             _ => None,
         }
     }

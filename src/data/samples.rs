@@ -81,7 +81,8 @@ const SIZE_STEP: usize = 32;
 fn picture_size(input: &Input, paths: &[PathBuf]) -> Result<Symbols, DataError> {
     let (Some([height, width]), Some(path)) = (input.open_size(), paths.first()) else { return Ok(Symbols::default()) };
     let (w, h) = picture::size(path)?;
-    Ok([(width, w), (height, h)].into_iter().map(|(name, n)| (name, n.next_multiple_of(SIZE_STEP))).collect())
+    let solved = [(width, w), (height, h)].into_iter().filter_map(|(dim, n)| dim.solved(n.next_multiple_of(SIZE_STEP)));
+    Ok(solved.map(|(symbol, n)| (symbol.clone(), n)).collect())
 }
 
 /// The image input and its preprocessing, for a model whose only input is an image.

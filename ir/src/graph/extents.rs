@@ -70,14 +70,15 @@ impl Graph {
         let mut symbols: Symbols = self.definitions.keys().map(|symbol| (Arc::clone(symbol), 1)).collect();
         for ty in self.inputs().map(|v| self.ty(v)) {
             for (axis, dim) in ty.shape.dims().iter().enumerate() {
-                let Some(name) = dim.as_symbol() else { continue };
                 let extent = match (axis, ty.rank(), ty.elem.is_float()) {
                     (0, 2.., _) => 1,
                     (_, 4, true) => 224,
                     (_, ..=2, true) => 16000,
                     _ => 64,
                 };
-                symbols.entry(Arc::clone(name)).or_insert(extent);
+                if let Some((name, value)) = dim.solved(extent) {
+                    symbols.entry(Arc::clone(name)).or_insert(value.max(1));
+                }
             }
         }
         symbols
@@ -111,6 +112,12 @@ mod tests {
             g.typical_extents_beside(&known).into_iter().map(|(name, n)| (name.to_string(), n)).collect();
         found.sort();
         found
+    }
+
+    #[test]
+    fn symbols_follow_from_their_multiples() {
+        let found = extents("%x: f32[b,3,(2*h),(4*w+1)] = input %y = cast\"f32\" %x", &[]);
+        assert_eq!(found, [("b".to_owned(), 1), ("h".to_owned(), 112), ("w".to_owned(), 55)]);
     }
 
     #[test]

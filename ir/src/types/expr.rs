@@ -33,7 +33,8 @@ enum Factor {
     Symbol(Arc<str>),
     /// An integer that a node of the graph computes, 0 or more.
     Computed(Arc<str>),
-    /// The quotient of an expression and a number above 1, rounded down.
+    /// The quotient of an expression and a number above 1, rounded down. The last product of the expression has a positive
+    /// coefficient.
     Quotient(Arc<Expr>, i64),
     /// An expression, or 0 where it is negative. Its last product has a positive coefficient: the other sign is expressed
     /// by max(0, -x) = max(0, x) - x.
@@ -82,6 +83,17 @@ impl Expr {
         let (factors, 1) = self.terms.iter().next().filter(|_| self.terms.len() == 1)? else { return None };
         match factors.as_slice() {
             [Factor::Symbol(name)] => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The symbol, factor and summand, if it is a multiple of one symbol plus a number; the factor is positive.
+    pub fn linear(&self) -> Option<(&Arc<str>, i64, i64)> {
+        let mut products = self.terms.iter().filter(|(factors, _)| !factors.is_empty());
+        let (Some((factors, &by)), None) = (products.next(), products.next()) else { return None };
+        let summand = self.terms.get([].as_slice()).copied().unwrap_or(0);
+        match factors.as_slice() {
+            [Factor::Symbol(name)] if by > 0 => Some((name, by, summand)),
             _ => None,
         }
     }
@@ -159,6 +171,11 @@ impl Expr {
         }
         if let Some(n) = rest.constant() {
             return whole.plus(&Expr::from(n.div_euclid(by)));
+        }
+        // The last product has a positive coefficient: floor(-e/by) is -floor((e + by - 1)/by).
+        if rest.terms.values().next_back().is_some_and(|&n| n < 0) {
+            let other = Expr::from(by - 1).minus(&rest)?.floor_div(by)?;
+            return whole.minus(&other);
         }
         // floor((floor(e/m) + n) / by) is floor((e + n*m) / (by*m)).
         let n = rest.terms.get([].as_slice()).copied().unwrap_or(0);
@@ -505,6 +522,8 @@ mod tests {
             ("floor((2*n+3)/2)", "n+1"),
             ("floor(floor(n/2)/2)", "floor(n/4)"),
             ("floor((floor((n-1)/2)+1-1)/2)", "floor((n-1)/4)"),
+            ("floor(-n/2)", "-floor((n+1)/2)"),
+            ("floor((3-n)/4)", "-floor(n/4)"),
             ("n-n", "0"),
             ("n+max(0,256-n)", "max(n,256)"),
             ("max(n,m)", "max(m,n)"),
@@ -515,6 +534,16 @@ mod tests {
         assert_ne!(e("2*floor(n/2)"), e("n"));
         assert_eq!((e("n").as_symbol().map(|s| &**s), e("n+1").as_symbol()), (Some("n"), None));
         assert_eq!((e("7").constant(), e("n").constant(), e("0").constant()), (Some(7), None, Some(0)));
+    }
+
+    #[test]
+    fn multiples_of_one_symbol_are_linear() {
+        let linear = |text: &str| e(text).linear().map(|(name, by, summand)| (name.to_string(), by, summand));
+        assert_eq!(linear("n"), Some(("n".into(), 1, 0)));
+        assert_eq!(linear("8*n-3"), Some(("n".into(), 8, -3)));
+        for other in ["4", "-n", "n+m", "n*n", "2*n*m", "floor(n/2)", "max(n,3)", "$z"] {
+            assert_eq!(linear(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -31,6 +31,15 @@ impl Dim {
         }
     }
 
+    /// The symbol that follows from the extent, if it is an open one with a single symbol, and its value where the extent
+    /// is `n`. An `n` that the extent cannot have gives the next smaller value: with it the extent is another one.
+    pub fn solved(&self, n: usize) -> Option<(&Arc<str>, usize)> {
+        let Dim::Open(expr) = self else { return None };
+        let (symbol, by, summand) = expr.linear()?;
+        let value = i64::try_from(n).ok()?.checked_sub(summand)?.div_euclid(by);
+        Some((symbol, usize::try_from(value).unwrap_or(0)))
+    }
+
     /// The number, when it is one.
     pub fn known(&self) -> Option<usize> {
         match self {
