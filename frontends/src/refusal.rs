@@ -7,6 +7,9 @@ use qcc_ir::{Origin, Shape};
 /// The code of messages about open extents: that they became 1, or must be known.
 pub const OPEN_SHAPE: &str = "open-shape";
 
+/// The code of messages that extents are those of the example that a model was exported with.
+pub(crate) const EXAMPLE_SHAPE: &str = "example-shape";
+
 /// Why something cannot be imported.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -115,6 +118,14 @@ pub(crate) enum Refusal {
     /// Extents that must be known are open.
     #[error("it needs known extents, and an operand is {0}")]
     Open(Shape),
+    /// A number that must be known follows from open extents.
+    #[error("argument {name} must be known, and is {value}")]
+    OpenNumber {
+        /// The argument.
+        name: String,
+        /// What it is.
+        value: String,
+    },
     /// It depends on a refused value.
     #[error("depends on what was refused")]
     Depends,
@@ -146,7 +157,7 @@ impl Refusal {
             | Refusal::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })
             | Refusal::Eval(EvalError::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })) => "unsupported",
             Refusal::NotConstant { .. } => "not-constant",
-            Refusal::Open(_) => OPEN_SHAPE,
+            Refusal::Open(_) | Refusal::OpenNumber { .. } => OPEN_SHAPE,
             Refusal::TooLarge(_) => "too-large",
             Refusal::Data(_) => "missing-data",
             Refusal::Eval(EvalError::Kernel(_)) => "internal",
@@ -167,7 +178,7 @@ impl Refusal {
                 "write it with other operators (qcc ops lists the supported ones), or export the model without it"
             }
             Refusal::NotConstant { .. } => "fold it before export, or give more with --shape or --set",
-            Refusal::Open(_) => "fix the shapes of inputs: --shape NAME=1,3,640,640",
+            Refusal::Open(_) | Refusal::OpenNumber { .. } => "fix the shapes of inputs: --shape NAME=1,3,640,640",
             Refusal::TooLarge(_) => "give smaller inputs: --shape, or export the model without such constants",
             Refusal::Result { .. } => "export the model without the nodes that use this result",
             Refusal::Data(_) => "keep the files with its data beside the model, under the names that it gives",

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Dim, OpenExtent, Origin, Shape, TensorType};
+use qcc_ir::{Dim, OpenExtent, Origin, Shape, Symbols, TensorType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::build::bounded;
-use crate::refusal::OPEN_SHAPE;
-use crate::{DeclaredInput, ImportOptions};
+use crate::refusal::{EXAMPLE_SHAPE, OPEN_SHAPE};
+use crate::{DeclaredInput, ImportOptions, Imported};
 
 /// The name of an unnamed open extent.
 pub(crate) const ANONYMOUS: &str = "?";
@@ -59,27 +59,84 @@ pub(crate) fn settle(
 /// it has.
 ///
 /// The options must fit the inputs, as [`settle`] says.
-pub(crate) fn keep(inputs: &[DeclaredInput], options: &ImportOptions) -> Option<Vec<Shape>> {
-    let given = options.shapes.iter().map(|(name, dims)| (name.as_str(), dims.as_slice())).collect();
-    let symbols = symbols(inputs, &given);
+fn keep(inputs: &[DeclaredInput], options: &ImportOptions) -> Option<Vec<Shape>> {
+    let symbols = given(inputs, options);
+    let given: FxHashMap<&str, &[Option<usize>]> =
+        options.shapes.iter().map(|(name, dims)| (name.as_str(), dims.as_slice())).collect();
     let kept = |input: &DeclaredInput| {
         let given = given.get(input.name.as_str());
         let extent = |(axis, dim): (usize, &Dim)| match (given.and_then(|given| given[axis]), dim.as_symbol()) {
             (Some(n), _) => n.into(),
             (None, Some(s)) if **s == *ANONYMOUS && axis == 0 => Dim::symbol(BATCH),
             (None, Some(s)) if **s == *ANONYMOUS => Dim::symbol(format!("{}_{axis}", input.name)),
-            (None, Some(s)) => symbols.get(&**s).copied().flatten().map_or_else(|| dim.clone(), Dim::Known),
-            (None, None) => dim.clone(),
+            (None, _) => dim.map(|e| e.bind(&symbols)).unwrap_or_else(|| dim.clone()),
         };
         Some(input.shape.as_ref()?.dims().iter().enumerate().map(extent).collect())
     };
     let shapes: Vec<Shape> = inputs.iter().map(kept).collect::<Option<_>>()?;
-    shapes.iter().any(Shape::is_open).then_some(shapes)
+    (shapes.iter().any(Shape::is_open) && follow(&shapes)).then_some(shapes)
+}
+
+/// True where each symbol of these shapes follows from an extent.
+fn follow(shapes: &[Shape]) -> bool {
+    let dims = || shapes.iter().flat_map(Shape::dims);
+    let known: Symbols = dims().filter_map(|dim| dim.solved(1)).map(|(symbol, _)| (symbol.clone(), 1)).collect();
+    dims().all(|dim| dim.bind(&known).is_some())
+}
+
+/// The symbols of inputs to which options give one value.
+pub(crate) fn given(inputs: &[DeclaredInput], options: &ImportOptions) -> Symbols {
+    let given = options.shapes.iter().map(|(name, dims)| (name.as_str(), dims.as_slice())).collect();
+    agreed(&symbols(inputs, &given))
+}
+
+/// The symbols that have one value.
+fn agreed(symbols: &FxHashMap<&str, Option<usize>>) -> Symbols {
+    symbols.iter().filter_map(|(symbol, n)| Some(((*symbol).into(), (*n)?))).collect()
+}
+
+/// Imports a model by `at`, which takes the shapes of its inputs, with the extents open that have no value. Where that is not
+/// possible, with the settled ones, in which a batch without a value is 1. `unknown` gives errors that do not depend on
+/// shapes.
+///
+/// # Errors
+/// Those of the import, and of settled shapes that are missing.
+pub(crate) fn import(
+    (inputs, options): (&[DeclaredInput], &ImportOptions),
+    settled: Result<Vec<Shape>, Vec<Diagnostic>>,
+    mut notes: Vec<Diagnostic>,
+    unknown: impl Fn() -> Vec<Diagnostic>,
+    at: impl Fn(Vec<Shape>, Vec<Diagnostic>) -> Result<Imported, Vec<Diagnostic>>,
+) -> Result<Imported, Vec<Diagnostic>> {
+    let closed = |shapes, notes| Ok(Imported { open: open(inputs, options), ..at(shapes, notes)? });
+    let fits = !options.fixed && settled.as_ref().err().into_iter().flatten().all(|e| e.code == OPEN_SHAPE);
+    let Some(kept) = (if fits { keep(inputs, options) } else { None }) else {
+        return match settled {
+            Ok(shapes) => closed(shapes, notes),
+            Err(errors) => Err(errors.into_iter().chain(unknown()).collect()),
+        };
+    };
+    at(kept, Vec::new()).or_else(|errors| match settled {
+        Ok(shapes) => {
+            notes.iter_mut().for_each(|note| explain(note, &errors));
+            closed(shapes, notes)
+        }
+        Err(refused) => Err(needs_extents(refused, errors)),
+    })
+}
+
+/// The errors of a model that cannot be imported with open extents: that its inputs need shapes, with what needs them, and
+/// all errors that do not depend on extents.
+fn needs_extents(mut refused: Vec<Diagnostic>, errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let (open, others): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| e.code != "unsupported-op");
+    refused.iter_mut().take(1).for_each(|first| explain(first, &open));
+    refused.extend(others);
+    refused
 }
 
 /// Adds to the message that open extents need a value which of these errors is the reason.
 pub fn explain(message: &mut Diagnostic, errors: &[Diagnostic]) {
-    if let Some(why) = errors.first().filter(|_| message.code == OPEN_SHAPE) {
+    if let Some(why) = errors.first().filter(|_| matches!(message.code, OPEN_SHAPE | EXAMPLE_SHAPE)) {
         let place = if why.origin.to_string().is_empty() { String::new() } else { format!(" ({})", why.origin) };
         message.notes.push(format!("with open extents it cannot be compiled: {}{place}", why.message));
     }
@@ -195,10 +252,10 @@ fn symbols<'i>(
     for input in inputs {
         let (Some(shape), Some(dims)) = (&input.shape, given.get(input.name.as_str())) else { continue };
         for (declared, given) in shape.dims().iter().zip(*dims) {
-            if let (Some(s), &Some(extent)) = (declared.as_symbol(), given)
+            if let Some((s, n)) = given.and_then(|extent| declared.solved(extent))
                 && **s != *ANONYMOUS
             {
-                symbols.entry(s).and_modify(|e| *e = e.filter(|&e| e == extent)).or_insert(Some(extent));
+                symbols.entry(s).and_modify(|e| *e = e.filter(|&e| e == n)).or_insert(Some(n));
             }
         }
     }
@@ -226,9 +283,14 @@ fn settle_one(
         let refusal = refusal.with_help(format!("give it: --shape {name}=1,3,224,224"));
         return known(given.unwrap_or(&[None])).map(|shape| (shape, false)).ok_or_else(|| Box::new(refusal));
     };
+    let values = agreed(symbols);
     if let Some(given) = given {
         // Only open extents stay open.
-        let fits = |(declared, given): (&Dim, &Option<usize>)| declared.known().is_none_or(|d| Some(d) == *given);
+        let fits = |(declared, given): (&Dim, &Option<usize>)| match (declared, given) {
+            (Dim::Known(d), given) => Some(*d) == *given,
+            (Dim::Open(_), Some(n)) => declared.bind(&values).is_none_or(|d| d == *n),
+            (Dim::Open(_), None) => true,
+        };
         let shown = || given.iter().map(|d| d.map_or("N".into(), |d| d.to_string())).collect::<Vec<_>>();
         if declared.rank() != given.len() || !declared.dims().iter().zip(given).all(fits) {
             let message = format!("input {name} is declared {declared}; --shape gives [{}]", shown().join(","));
@@ -244,15 +306,16 @@ fn settle_one(
     let mut assumed = false;
     let mut shape = declared.clone();
     for (axis, dim) in declared.dims().iter().enumerate() {
-        let Some(symbol) = dim.as_symbol() else { continue };
-        let known = symbols.get(&**symbol);
-        match known.copied().flatten() {
+        let Dim::Open(expr) = dim else { continue };
+        let symbol = dim.as_symbol().map(|symbol| &**symbol);
+        let told = symbol.is_some_and(|symbol| symbols.contains_key(symbol));
+        match dim.bind(&values) {
             Some(extent) => shape = shape.with(axis, extent),
-            None if axis == 0 || (known.is_none() && batches.contains(&**symbol)) => {
+            None if symbol.is_some_and(|symbol| axis == 0 || (!told && batches.contains(symbol))) => {
                 (shape, assumed) = (shape.with(axis, 1), true);
             }
             None => {
-                let message = format!("input {name} is {declared}: extent {axis} ({symbol}) is open");
+                let message = format!("input {name} is {declared}: extent {axis} ({}) is open", expr.label());
                 let help = format!("give the shape: --shape {} with numbers for N", example(input).unwrap_or_default());
                 return Err(Box::new(Diagnostic::error(OPEN_SHAPE, message).with_help(help)));
             }

@@ -1,7 +1,7 @@
 //! Attention: masks, and key/value heads shared by several query heads.
 
 use qcc_ir::ops::{BinaryFn, Expand, Select};
-use qcc_ir::{Dim, Elem, Shape, ValueId};
+use qcc_ir::{Dim, Elem, ValueId};
 
 use super::Build;
 use crate::refusal::Refusal;
@@ -36,20 +36,21 @@ pub(crate) fn join_heads(n: &mut impl Build, y: ValueId) -> Result<ValueId, Refu
 
 /// Key or value heads, each repeated for the query heads that share it.
 pub(crate) fn repeated(n: &mut impl Build, v: ValueId, query: ValueId) -> Result<ValueId, Refusal> {
-    let (mut dims, wanted) = (n.dims(v)?, n.dims(query)?);
+    let (mut dims, wanted) = (n.shape(v).dims().to_vec(), n.shape(query).dims());
     let Some(at) = dims.len().checked_sub(3).filter(|_| dims.len() == wanted.len()) else { return Ok(v) };
     if dims[at] == wanted[at] {
         return Ok(v);
     }
-    if dims[at] == 0 || !wanted[at].is_multiple_of(dims[at]) {
-        return Err(Refusal::Invalid(format!("heads {} for {}", n.ty(v), n.ty(query))));
+    let unfit = || Refusal::Invalid(format!("heads {} for {}", n.ty(v), n.ty(query)));
+    let (Some(heads), Some(asked)) = (dims[at].known(), wanted[at].known()) else { return Err(unfit()) };
+    if heads == 0 || !asked.is_multiple_of(heads) {
+        return Err(unfit());
     }
-    let times = wanted[at] / dims[at];
-    dims.insert(at + 1, 1);
-    let apart = n.reshape(v, &dims)?;
-    dims[at + 1] = times;
-    let repeated = n.add(Expand { shape: Shape::known(&dims) }, &[apart])?;
+    dims.insert(at + 1, Dim::Known(1));
+    let apart = n.reshape_to(v, dims.iter().cloned().collect())?;
+    dims[at + 1] = Dim::Known(asked / heads);
+    let repeated = n.add(Expand { shape: dims.iter().cloned().collect() }, &[apart])?;
     dims.remove(at + 1);
-    dims[at] *= times;
-    n.reshape(repeated, &dims)
+    dims[at] = Dim::Known(asked);
+    n.reshape_to(repeated, dims.into_iter().collect())
 }

@@ -8,7 +8,7 @@ use qcc_ir::ops::{
 use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
 use super::symbolic::whole;
-use super::{Build, MOST_ELEMENTS, Values};
+use super::{Build, MOST_ELEMENTS, Values, extent};
 use crate::refusal::Refusal;
 
 /// Lists of more integers are not taken for extents.
@@ -73,6 +73,18 @@ pub(crate) fn one_defined(n: &mut impl Build, v: ValueId) -> Result<Expr, Refusa
 pub(crate) fn open(extent: Expr) -> Result<Dim, Refusal> {
     let text = extent.to_string();
     Dim::of(extent).ok_or_else(|| Refusal::Invalid(format!("an extent of {text}")))
+}
+
+/// The shape with these extents.
+pub(crate) fn shape_of(extents: &[Expr]) -> Result<Shape, Refusal> {
+    let dim = |e: &Expr| match e.constant() {
+        Some(d) => Ok(extent(d)?.into()),
+        None => open(e.clone()),
+    };
+    if extents.len() > 8 {
+        return Err(Refusal::Unsupported(format!("rank {} is not supported; 8 is the most", extents.len())));
+    }
+    extents.iter().map(dim).collect()
 }
 
 /// An integer as a list of one element.

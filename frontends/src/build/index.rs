@@ -2,11 +2,11 @@
 
 use qcc_ir::eval::indices_within;
 use qcc_ir::ops::{
-    BinaryFn, Concat, Extents, Gather, NonZero, Op, Range, ScatterFn, ScatterNd, Select, Slice, UnaryFn,
+    BinaryFn, Concat, Extents, Gather, NonZero, Op, OpenSlice, Range, ScatterFn, ScatterNd, Select, Slice, UnaryFn,
 };
-use qcc_ir::{Elem, Shape, Tensor, ValueId};
+use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
-use super::computed::{found, fresh};
+use super::computed::{counted, found, fresh};
 use super::{Build, Values, extent};
 use crate::refusal::Refusal;
 
@@ -28,6 +28,51 @@ pub(crate) fn range(axis: usize, extent: usize, start: i64, end: i64, step: i64)
     Ok(Range { axis, start: start as usize, len: len as usize, step: step as isize })
 }
 
+/// Exporters write an end as large as this for the rest of an axis.
+const THE_REST: i64 = 1_000_000_000;
+
+/// The part from `start` to before `end` of an axis, negative ones counted from its end; `None` if it is the whole axis.
+/// A part that depends on open extents is taken to be inside the axis.
+pub(crate) fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) -> Result<Option<OpenSlice>, Refusal> {
+    let all = extent.expr();
+    let large = || Refusal::Unsupported(format!("a part from {start} to {end} of an axis of {extent}"));
+    let from_front = |at: &Expr| match at.bounds() {
+        (_, Some(high)) if high < 0 => at.plus(&all),
+        _ => Some(at.clone()),
+    };
+    let start = from_front(start).ok_or_else(large)?;
+    let end = match end.constant() {
+        Some(n) if n >= THE_REST => all.clone(),
+        _ => from_front(end).ok_or_else(large)?,
+    };
+    let len = end.minus(&start).ok_or_else(large)?;
+    if len.bounds().1.is_some_and(|most| most < 0) {
+        return Err(large());
+    }
+    Ok((start != 0.into() || len != all).then_some(OpenSlice { axis, start, len }))
+}
+
+/// A part of `x`, whose start and length may be numbers.
+pub(crate) fn part(n: &mut impl Build, x: ValueId, slice: OpenSlice) -> Result<ValueId, Refusal> {
+    match (slice.start.constant(), slice.len.constant()) {
+        (Some(start), Some(len)) => {
+            let range = Range { axis: slice.axis, start: extent(start)?, len: extent(len)?, step: 1 };
+            n.add(Slice { ranges: vec![range] }, &[x])
+        }
+        _ => n.add(slice, &[x]),
+    }
+}
+
+/// Every `step`th element of an axis from `start` on, `len` of them.
+pub(crate) fn strided(n: &mut impl Build, x: ValueId, slice: &OpenSlice, step: i64) -> Result<ValueId, Refusal> {
+    let places = counted(n, slice.len.clone())?;
+    let step = n.add_constant(Tensor::scalar(step));
+    let places = n.binary(BinaryFn::Mul, places, step)?;
+    let start = n.add_whole(vec![slice.start.clone()], Extents::new())?;
+    let places = n.binary(BinaryFn::Add, places, start)?;
+    n.add(Gather { axis: slice.axis }, &[x, places])
+}
+
 /// Refuses constant indices that are out of range, before they are combined to tuples. Column `i` indexes an axis of
 /// extent `extents[i]`.
 pub(crate) fn within(n: &impl Build, indices: ValueId, extents: &[usize]) -> Result<(), Refusal> {
@@ -45,7 +90,8 @@ pub(crate) struct Places {
 impl Places {
     /// The slices at these index tuples.
     pub(crate) fn tuples(n: &impl Build, x: ValueId, tuples: ValueId) -> Result<Places, Refusal> {
-        let counted = n.dims(tuples)?.last().copied().unwrap_or(0);
+        let counted = n.shape(tuples).dims().last().and_then(Dim::known);
+        let counted = counted.ok_or_else(|| Refusal::Open(n.shape(tuples).clone()))?;
         if counted > n.rank(x) {
             return Err(Refusal::Invalid(format!("{counted} indices for {}", n.ty(x))));
         }
@@ -192,17 +238,30 @@ pub(crate) fn diagonal(
 }
 
 /// A `Bool` matrix: true on diagonal `k` and above it (`upper`) or below it.
-pub(crate) fn triangle(
-    n: &mut impl Build,
-    rows: usize,
-    columns: usize,
-    k: i64,
-    upper: bool,
-) -> Result<ValueId, Refusal> {
+pub(crate) fn triangle(n: &mut impl Build, rows: &Dim, columns: &Dim, k: i64, upper: bool) -> Result<ValueId, Refusal> {
+    let (Dim::Known(rows), Dim::Known(columns)) = (rows, columns) else {
+        let f = if upper { BinaryFn::GreaterEqual } else { BinaryFn::LessEqual };
+        return beside_diagonal(n, [rows, columns], k, f);
+    };
+    let (rows, columns) = (*rows, *columns);
     n.room(&[rows, columns], 1)?;
     let place = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64);
     let kept = (0..rows * columns).map(|i| if upper { place(i) >= k } else { place(i) <= k });
     Ok(n.add_constant(Tensor::from_bools(Shape::known(&[rows, columns]), kept)))
+}
+
+/// A `Bool` matrix of open extents: how the index of the column compares with that of the row plus `k`.
+pub(crate) fn beside_diagonal(
+    n: &mut impl Build,
+    [rows, columns]: [&Dim; 2],
+    k: i64,
+    f: BinaryFn,
+) -> Result<ValueId, Refusal> {
+    let (row, column) = (counted(n, rows.expr())?, counted(n, columns.expr())?);
+    let row = n.reshape_to(row, [rows.clone(), Dim::Known(1)].into_iter().collect())?;
+    let k = n.add_constant(Tensor::scalar(k));
+    let diagonal = n.binary(BinaryFn::Add, row, k)?;
+    n.binary(f, column, diagonal)
 }
 
 /// The indices of non-zero elements: one row for each axis, one column for each element.

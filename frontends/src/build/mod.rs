@@ -414,6 +414,15 @@ pub(crate) fn celu(n: &mut impl Build, x: ValueId, alpha: f64) -> Result<ValueId
     n.binary(BinaryFn::Add, above, below)
 }
 
+/// The scale of an axis that is resized: 0 where it is the quotient of open extents at run time.
+pub(crate) fn scale_between(from: &Dim, to: &Dim) -> f32 {
+    let whole = |a: &Dim, b: &Dim| a.expr().exact_div(&b.expr())?.constant().map(|n| n as f32);
+    match (from.known(), to.known()) {
+        (Some(from), Some(to)) => to as f32 / from as f32,
+        _ => whole(to, from).or_else(|| whole(from, to).map(f32::recip)).unwrap_or(0.0),
+    }
+}
+
 /// Resizes `x`; `size` and `scale` have an entry for each of its axes. The graph's operator resizes the spatial axes
 /// only: if a batch or channel axis is resized, axes that are not resized are transposed into its place.
 pub(crate) fn resize(n: &mut impl Build, x: ValueId, op: Resize) -> Result<ValueId, Refusal> {

@@ -1,7 +1,7 @@
 //! Padding with elements of the tensor.
 
-use qcc_ir::ValueId;
-use qcc_ir::ops::{Concat, Extents, Range, Slice, Tile};
+use qcc_ir::ops::{Concat, Expand, Extents, Range, Slice, Tile};
+use qcc_ir::{Dim, Expr, ValueId};
 
 use super::{Build, Values};
 use crate::refusal::Refusal;
@@ -50,6 +50,32 @@ pub(crate) fn continued(
         }
     }
     if pieces.len() == 1 { Ok(pieces[0]) } else { n.add(Concat { axis }, &pieces) }
+}
+
+/// Padding of axes with a number, by amounts before and after that follow from open extents: parts filled with it are
+/// concatenated.
+pub(crate) fn filled(
+    n: &mut impl Build,
+    mut x: ValueId,
+    pads: &[(usize, [Expr; 2])],
+    value: ValueId,
+) -> Result<ValueId, Refusal> {
+    let fits = pads.iter().flat_map(|(_, pads)| pads).all(|p| p.bounds().0.is_some_and(|least| least >= 0));
+    if !fits || n.ty(x).elem.qparams().is_some() {
+        return Err(Refusal::Open(n.shape(x).clone()));
+    }
+    let value = n.reshape(value, &[])?;
+    for (axis, pads) in pads {
+        let [front, back] = pads.each_ref().map(|pad| {
+            let pad = Dim::of(pad.clone()).filter(|pad| *pad != Dim::Known(0));
+            pad.map(|pad| n.add(Expand { shape: n.shape(x).with(*axis, pad) }, &[value])).transpose()
+        });
+        let parts: Values = front?.into_iter().chain([x]).chain(back?).collect();
+        if parts.len() > 1 {
+            x = n.add(Concat { axis: *axis }, &parts)?;
+        }
+    }
+    Ok(x)
 }
 
 /// A slice; `None` if it has no elements.

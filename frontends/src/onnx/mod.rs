@@ -15,7 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::build;
 use crate::elements::Stored;
 use crate::mapped::Folder;
-use crate::refusal::{OPEN_SHAPE, Refusal};
+use crate::refusal::Refusal;
 use crate::shapes::{self, ANONYMOUS};
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
 use functions::Functions;
@@ -128,39 +128,17 @@ impl ModelFile for File {
         let inputs = self.inputs()?;
         let mut notes = Vec::new();
         let settled = shapes::settle(&inputs, options, &mut notes);
-        let fits = !options.fixed && settled.as_ref().err().into_iter().flatten().all(|e| e.code == OPEN_SHAPE);
-        let open = if fits { shapes::keep(&inputs, options) } else { None };
-        let Some(open) = open else {
-            let unknown = |mut errors: Vec<Diagnostic>| {
-                let graph = self.model.graph.as_ref();
-                errors.extend(graph.into_iter().flat_map(|g| unknown_operators(g, &Functions::of(&self.model))));
-                errors
-            };
-            return self.import_closed(&inputs, settled.map_err(unknown)?, options, notes);
+        // They are reported even if missing shapes prevent the import.
+        let unknown = || {
+            let graph = self.model.graph.as_ref();
+            graph.into_iter().flat_map(|g| unknown_operators(g, &Functions::of(&self.model))).collect()
         };
-        self.import_at(&inputs, open, options, Vec::new()).or_else(|errors| match settled {
-            Ok(settled) => {
-                notes.iter_mut().for_each(|note| shapes::explain(note, &errors));
-                self.import_closed(&inputs, settled, options, notes)
-            }
-            Err(refused) => Err(needs_extents(refused, errors)),
-        })
+        let at = |shapes, notes| self.import_at(&inputs, shapes, options, notes);
+        shapes::import((&inputs, options), settled, notes, unknown, at)
     }
 }
 
 impl File {
-    /// Imports the model with these shapes, in which a batch without a value is 1.
-    fn import_closed(
-        &self,
-        inputs: &[DeclaredInput],
-        shapes: Vec<Shape>,
-        options: &ImportOptions,
-        notes: Vec<Diagnostic>,
-    ) -> Result<Imported, Vec<Diagnostic>> {
-        let imported = self.import_at(inputs, shapes, options, notes)?;
-        Ok(Imported { open: shapes::open(inputs, options), ..imported })
-    }
-
     /// Imports the model with these shapes of its inputs.
     fn import_at(
         &self,
@@ -196,22 +174,12 @@ impl File {
     }
 }
 
-/// The errors of a model that cannot be imported with open extents: that its inputs need shapes, with what needs them, and
-/// all errors that do not depend on extents.
-fn needs_extents(mut refused: Vec<Diagnostic>, errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let (open, others): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| e.code != "unsupported-op");
-    refused.iter_mut().take(1).for_each(|first| shapes::explain(first, &open));
-    refused.extend(others);
-    refused
-}
-
 /// True for the domain of standard operators.
 fn is_standard(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
 }
 
-/// Errors for nodes whose operators are neither supported nor functions of the model. They are reported even if missing
-/// shapes prevent the import.
+/// Errors for nodes whose operators are neither supported nor functions of the model.
 fn unknown_operators(graph: &GraphProto, functions: &Functions<'_>) -> Vec<Diagnostic> {
     let nodes = schedule::schedule(graph).unwrap_or_default();
     let refused = |node: &NodeProto| match functions.find(node) {

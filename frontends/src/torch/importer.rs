@@ -6,7 +6,8 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Origin, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::schema::{Number, Program, TensorMeta};
+use super::quantity::Quantity;
+use super::schema::{Program, TensorMeta};
 use super::symbols::Symbols;
 use super::views::View;
 use super::weights::Weights;
@@ -26,8 +27,8 @@ pub(super) enum Binding<'m> {
     Weight(&'m str),
     /// A complex value.
     Complex(Complex),
-    /// A number that is known at import, such as an extent.
-    Number(Number),
+    /// A number, such as an extent.
+    Number(Quantity),
     /// Neither tensor nor number.
     Foreign(&'static str),
     /// The result of a refused node; the error has been reported.
@@ -130,13 +131,13 @@ impl<'m> Importer<'m> {
     }
 
     /// The number bound to a name.
-    pub(super) fn number(&self, name: &str) -> Result<Number, Refusal> {
+    pub(super) fn number(&self, name: &str) -> Result<Quantity, Refusal> {
         match self.binding(name) {
-            Ok(Binding::Number(n)) => Ok(*n),
+            Ok(Binding::Number(n)) => Ok(n.clone()),
             Ok(Binding::Refused) => Err(Refusal::Depends),
             Ok(_) => Err(Refusal::Invalid(format!("{name} is not a number"))),
             // An input's extent is not the result of a node.
-            Err(e) => self.symbols.get(name).map(|&n| Number::Int(n)).ok_or(e),
+            Err(e) => self.symbols.get(name).cloned().map(Quantity::whole).ok_or(e),
         }
     }
 

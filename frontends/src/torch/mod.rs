@@ -2,25 +2,26 @@
 
 use bytes::Bytes;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Dim, Origin, Shape, TensorType};
-use rustc_hash::{FxHashMap, FxHashSet};
+use qcc_ir::{Origin, Shape, TensorType};
+use rustc_hash::FxHashSet;
 
 use crate::refusal::Refusal;
-use crate::shapes::{self, ANONYMOUS};
+use crate::shapes;
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
 use archive::Archive;
 use importer::Importer;
-use schema::{Argument, InputSpec, Program, Size, TensorMeta};
-use symbols::Symbols;
+use schema::{Argument, InputSpec, Program, TensorMeta};
 use weights::Weights;
 
 mod archive;
 pub(crate) mod checkpoint;
 mod decompose;
 mod importer;
+mod inputs;
 mod node;
 mod ops;
 mod pickle;
+mod quantity;
 mod run;
 mod schedule;
 mod schema;
@@ -86,51 +87,32 @@ impl File {
         })
     }
 
-    /// The values of the symbols of the inputs' shapes: the number given by `--shape`, 1 for a batch, otherwise the
-    /// value of the example input of the export.
-    fn symbols(&self, options: &ImportOptions, notes: &mut Vec<Diagnostic>) -> Result<Symbols, Vec<Diagnostic>> {
-        let mut symbols = Symbols::new();
-        let given: FxHashMap<&str, &[Option<usize>]> =
-            options.shapes.iter().map(|(n, d)| (n.as_str(), d.as_slice())).collect();
-        let inputs: Vec<(&str, &TensorMeta)> =
-            self.user_inputs().filter_map(|(name, meta)| Some((name, meta.ok()?))).collect();
-        for (name, meta) in &inputs {
-            let Some(dims) = given.get(name) else { continue };
-            for (size, extent) in meta.sizes.iter().zip(*dims) {
-                if let (Some(symbol), Some(Ok(extent))) = (size.symbol(), extent.map(i64::try_from)) {
-                    symbols.entry(symbol).or_insert(extent);
-                }
+    /// Imports the program with these shapes of its inputs.
+    fn import_at(
+        &self,
+        inputs: &[DeclaredInput],
+        shapes: Vec<Shape>,
+        options: &ImportOptions,
+        mut notes: Vec<Diagnostic>,
+    ) -> Result<Imported, Vec<Diagnostic>> {
+        let symbols = inputs::symbols(inputs, &shapes);
+        notes.extend(inputs::check_ranges(&symbols, &self.program.range_constraints)?);
+        let mut importer = Importer::new(&self.name, &self.weights, &self.program, symbols, notes);
+        importer.graph.metadata = self.metadata();
+        let (values, unknown) = shapes::values(inputs, options);
+        importer.errors.extend(unknown);
+        for ((input, shape), (name, meta)) in inputs.iter().zip(shapes).zip(self.user_inputs()) {
+            // An input that the user set is not an input of the artefact.
+            let stored = meta.ok().and_then(|m| weights::stored(m.dtype).ok());
+            let stored = stored.filter(|_| !values.contains_key(input.name.as_str()));
+            importer.notes.extend(stored.and_then(|s| s.interface("input", &input.name)));
+            let ty = TensorType::new(input.elem.clone(), shape);
+            match values.get(input.name.as_str()) {
+                Some(values) => importer.set_input(name, ty, values),
+                None => importer.add_input(name, ty),
             }
         }
-        let leading = inputs.iter().filter_map(|(_, meta)| meta.sizes.first()?.symbol());
-        for symbol in leading.collect::<Vec<_>>() {
-            symbols.entry(symbol).or_insert(1);
-        }
-        for (name, meta) in &inputs {
-            for (axis, size) in meta.sizes.iter().enumerate() {
-                let (Some(symbol), Size::Expr { hint, .. }) = (size.symbol(), size) else { continue };
-                let least = self.program.range_constraints.get(&symbol).and_then(|r| r.min_val);
-                let Some(example) = hint.or(least).filter(|_| !symbols.contains_key(&symbol)) else { continue };
-                let message = format!(
-                    "extent {axis} of input {name} ({symbol}) is open; compiled for {example}, as in the example it was exported with"
-                );
-                let known = |s: &Size| s.value(&Symbols::new()).map_or("N".into(), |n| n.to_string());
-                let extents: Vec<String> = meta.sizes.iter().map(known).collect();
-                let help = format!("give others: --shape {name}={} with numbers for N", extents.join(","));
-                notes.push(Diagnostic::warning("example-shape", message).with_help(help));
-                symbols.insert(symbol, example);
-            }
-        }
-        let outside = symbols.iter().filter_map(|(symbol, &n)| {
-            let range = self.program.range_constraints.get(symbol)?;
-            // The exporter specializes 0 and 1, so a minimum of 2 also permits a batch of one.
-            let least = range.min_val.filter(|&least| least > 2).unwrap_or(0);
-            let most = range.max_val.unwrap_or(i64::MAX);
-            let message = format!("{symbol} is {n}; the model was exported for {least} to {most}");
-            (n < least || n > most).then(|| Diagnostic::error("bad-shape", message))
-        });
-        let outside: Vec<Diagnostic> = outside.collect();
-        if outside.is_empty() { Ok(symbols) } else { Err(outside) }
+        importer.run()
     }
 }
 
@@ -141,7 +123,7 @@ impl ModelFile for File {
 
     /// The user inputs in order, as declared by the file.
     fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
-        let declared = self.user_inputs().map(|(name, meta)| declared(name, meta?));
+        let declared = self.user_inputs().map(|(name, meta)| inputs::declared(name, meta?));
         let mut errors = Vec::new();
         let mut inputs = Vec::new();
         let mut names = FxHashSet::default();
@@ -160,26 +142,11 @@ impl ModelFile for File {
     fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
         let inputs = self.inputs()?;
         let mut notes = Vec::new();
-        let symbols = self.symbols(options, &mut notes)?;
-        let known: Vec<DeclaredInput> =
-            inputs.iter().zip(self.user_inputs()).map(|(i, m)| resolved(i, m.1.ok(), &symbols)).collect();
-        let shapes = shapes::settle(&known, options, &mut notes)?;
-        let mut importer = Importer::new(&self.name, &self.weights, &self.program, symbols, notes);
-        importer.graph.metadata = self.metadata();
-        let (values, unknown) = shapes::values(&inputs, options);
-        importer.errors.extend(unknown);
-        for ((input, shape), (name, meta)) in inputs.iter().zip(shapes).zip(self.user_inputs()) {
-            // An input that the user set is not an input of the artefact.
-            let stored = meta.ok().and_then(|m| weights::stored(m.dtype).ok());
-            let stored = stored.filter(|_| !values.contains_key(input.name.as_str()));
-            importer.notes.extend(stored.and_then(|s| s.interface("input", &input.name)));
-            let ty = TensorType::new(input.elem.clone(), shape);
-            match values.get(input.name.as_str()) {
-                Some(values) => importer.set_input(name, ty, values),
-                None => importer.add_input(name, ty),
-            }
-        }
-        Ok(Imported { open: shapes::open(&inputs, options), ..importer.run()? })
+        let sizes = self.user_inputs().map(|(_, meta)| meta.map_or(&[][..], |meta| &meta.sizes));
+        let known = inputs::exemplary(&inputs, sizes, options, &self.program.range_constraints, &mut notes);
+        let settled = shapes::settle(&known, options, &mut notes);
+        let at = |shapes, notes| self.import_at(&inputs, shapes, options, notes);
+        shapes::import((&inputs, options), settled, notes, Vec::new, at)
     }
 }
 
@@ -300,33 +267,4 @@ impl Layout {
 fn root(program: &Program) -> Option<&str> {
     let (_, class) = program.graph_module.graph.nodes.iter().find_map(|node| node.modules().next())?;
     Some(class).filter(|class| !class.is_empty())
-}
-
-fn declared(name: &str, meta: &TensorMeta) -> Result<DeclaredInput, Refusal> {
-    let none = Symbols::new();
-    let dims = meta.sizes.iter().map(|size| match size.value(&none) {
-        Some(n) => Ok(Dim::Known(crate::build::extent(n)?)),
-        None => Ok(Dim::symbol(match size.shown().as_str() {
-            "?" => ANONYMOUS,
-            shown => shown,
-        })),
-    });
-    let shape: Shape = dims.collect::<Result<_, Refusal>>()?;
-    if shape.rank() > 8 {
-        return Err(Refusal::Unsupported(format!("input {name} has rank {}; 8 is the most", shape.rank())));
-    }
-    Ok(DeclaredInput { name: name.into(), elem: weights::stored(meta.dtype)?.elem(), shape: Some(shape) })
-}
-
-/// The input with the extents of the symbols. A leading symbol stays open: the rule for batches resolves it.
-fn resolved(input: &DeclaredInput, meta: Option<&TensorMeta>, symbols: &Symbols) -> DeclaredInput {
-    let mut input = input.clone();
-    let (Some(shape), Some(meta)) = (&mut input.shape, meta) else { return input };
-    for (axis, size) in meta.sizes.iter().enumerate() {
-        let plain = axis == 0 && size.symbol().is_some();
-        if let Some(n) = size.value(symbols).filter(|_| !plain).and_then(|n| usize::try_from(n).ok()) {
-            *shape = shape.with(axis, n);
-        }
-    }
-    input
 }

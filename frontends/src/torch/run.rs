@@ -1,14 +1,15 @@
 //! Import of the nodes of a program, in order; weights are created at first use.
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Origin, ValueId};
+use qcc_ir::{Dim, Origin, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::importer::{Binding, Complex, Importer};
 use super::node::NodeCx;
 use super::ops::{self, Import};
+use super::quantity::Quantity;
 use super::schedule::Schedule;
-use super::schema::{self, Argument, InputSpec, Node, Number, OutputSpec};
+use super::schema::{self, Argument, InputSpec, Node, OutputSpec, Size};
 use super::views::{self, How, View};
 use super::{decompose, weights};
 use crate::Imported;
@@ -22,7 +23,7 @@ use crate::refusal::Refusal;
 enum Results {
     Tensors(Values),
     Complex(Vec<Complex>),
-    Number(Number),
+    Number(Quantity),
 }
 
 impl<'m> Importer<'m> {
@@ -211,7 +212,9 @@ impl<'m> Importer<'m> {
                 self.check(name, parts[0])?;
                 self.bind_new(name, Binding::Complex(parts))
             }),
-            Results::Number(number) => node.results().try_for_each(|name| self.bind_new(name, Binding::Number(number))),
+            Results::Number(number) => {
+                node.results().try_for_each(|name| self.bind_new(name, Binding::Number(number.clone())))
+            }
         });
         if let Err(e) = bound {
             let told = e.diagnostic(&origin);
@@ -353,14 +356,16 @@ impl<'m> Importer<'m> {
         let stored = weights::stored_part(meta.dtype)?;
         self.doubles.computed |= stored == Stored::F64;
         let ty = self.graph.ty(value);
-        let sizes: Vec<Option<i64>> = meta.sizes.iter().map(|s| s.value(&self.symbols)).collect();
-        let fits = sizes.len() == ty.rank()
-            && sizes.iter().zip(ty.shape.dims()).all(|(s, d)| s.is_none_or(|s| d.known().map(|d| d as i64) == Some(s)));
+        let fits = |(size, dim): (&Size, &Dim)| match size.expr(&self.symbols).map(Dim::of) {
+            Some(declared) => declared.is_some_and(|declared| declared.agreed(dim).is_some()),
+            None => true,
+        };
+        let fits = meta.sizes.len() == ty.rank() && meta.sizes.iter().zip(ty.shape.dims()).all(fits);
         let elem = ty.elem.qparams().map_or_else(|| ty.elem.clone(), |g| g.storage.elem());
         if fits && elem == stored.elem() {
             return Ok(());
         }
-        let sizes: Vec<String> = meta.sizes.iter().map(schema::Size::shown).collect();
+        let sizes: Vec<String> = meta.sizes.iter().map(Size::shown).collect();
         Err(Refusal::Invalid(format!(
             "the file declares {}[{}]; its operator gives {ty}",
             stored.elem(),

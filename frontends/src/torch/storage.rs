@@ -35,11 +35,10 @@ impl View {
         View { sizes: vec![0], strides: vec![1], offset: 0 }
     }
 
-    /// The view that a type declares, if its extents are known.
-    pub(super) fn of(meta: &TensorMeta) -> Option<Self> {
-        let known = Symbols::new();
-        let all = |sizes: &[Size]| sizes.iter().map(|s| s.value(&known)).collect::<Option<Vec<i64>>>();
-        let offset = meta.storage_offset.as_ref().map_or(Some(0), |o| o.value(&known))?;
+    /// The view that a type declares, if its extents are known with these symbols.
+    pub(super) fn of(meta: &TensorMeta, symbols: &Symbols) -> Option<Self> {
+        let all = |sizes: &[Size]| sizes.iter().map(|s| s.value(symbols)).collect::<Option<Vec<i64>>>();
+        let offset = meta.storage_offset.as_ref().map_or(Some(0), |o| o.value(symbols))?;
         Some(View { sizes: all(&meta.sizes)?, strides: all(&meta.strides)?, offset })
     }
 

@@ -2,92 +2,127 @@
 
 use std::collections::BTreeMap;
 
+use qcc_ir::Expr;
+
 use super::schema::Size;
 
-/// The values of symbols.
-pub(super) type Symbols = BTreeMap<String, i64>;
+/// What the symbols of a program are in the graph: numbers, or symbols that stay open.
+pub(super) type Symbols = BTreeMap<String, Expr>;
 
 /// Maximum nesting depth of expressions.
 const DEEPEST: usize = 32;
 
+/// Maximum exponent of a power.
+const MOST_FACTORS: i64 = 8;
+
 /// An expression of symbols.
 #[derive(Clone, Debug, PartialEq)]
-enum Expr {
+enum Formula {
     Number(i64),
     Symbol(String),
-    Call(String, Vec<Expr>),
+    Call(String, Vec<Formula>),
 }
 
 impl Size {
-    /// The value, if all of its symbols are known.
-    pub(super) fn value(&self, symbols: &Symbols) -> Option<i64> {
-        match self {
-            Size::Int(n) => Some(*n),
-            Size::Expr { text, .. } => value(&parse(text)?, symbols),
-        }
+    /// The extent, if its symbols are among the given ones.
+    pub(super) fn expr(&self, symbols: &Symbols) -> Option<Expr> {
+        self.of(&|name| symbols.get(name).cloned())
     }
 
-    /// The name, if it is only a symbol.
-    pub(super) fn symbol(&self) -> Option<String> {
-        let Size::Expr { text, .. } = self else { return None };
-        match parse(text)? {
-            Expr::Symbol(name) => Some(name),
-            _ => None,
+    /// The number, if the extent is one.
+    pub(super) fn value(&self, symbols: &Symbols) -> Option<i64> {
+        self.expr(symbols)?.constant()
+    }
+
+    /// The extent with all symbols open.
+    pub(super) fn open(&self) -> Option<Expr> {
+        self.of(&|name| Some(Expr::symbol(name)))
+    }
+
+    fn of(&self, symbol: &dyn Fn(&str) -> Option<Expr>) -> Option<Expr> {
+        match self {
+            Size::Int(n) => Some(Expr::from(*n)),
+            Size::Expr { text, .. } => value(&parse(text)?, symbol),
         }
     }
 
     /// The expression in the form shown to the user.
     pub(super) fn shown(&self) -> String {
-        match self {
-            Size::Int(n) => n.to_string(),
-            Size::Expr { text, .. } => parse(text).as_ref().map_or_else(|| "?".into(), shown),
-        }
+        self.open().map_or_else(|| "?".into(), |expr| expr.label())
     }
 }
 
-fn value(expr: &Expr, symbols: &Symbols) -> Option<i64> {
-    let (name, arguments) = match expr {
-        Expr::Number(n) => return Some(*n),
-        Expr::Symbol(name) => return symbols.get(name).copied(),
-        Expr::Call(name, arguments) => (name.as_str(), arguments),
+fn value(formula: &Formula, symbol: &dyn Fn(&str) -> Option<Expr>) -> Option<Expr> {
+    let (name, arguments) = match formula {
+        Formula::Number(n) => return Some(Expr::from(*n)),
+        Formula::Symbol(name) => return symbol(name),
+        Formula::Call(name, arguments) => (name.as_str(), arguments),
     };
-    let values: Vec<i64> = arguments.iter().map(|a| value(a, symbols)).collect::<Option<_>>()?;
+    if let ("CeilToInt" | "FloorToInt" | "TruncToInt", [Formula::Call(divided, operands)]) =
+        (name, arguments.as_slice())
+        && matches!(divided.as_str(), "IntTrueDiv" | "FloatTrueDiv")
+    {
+        let values: Vec<Expr> = operands.iter().map(|a| value(a, symbol)).collect::<Option<_>>()?;
+        let [a, b] = values.as_slice() else { return None };
+        let by = b.constant()?;
+        return match name {
+            "CeilToInt" => ceil_div(a, by),
+            // Numbers that are cut off and rounded down differ below 0.
+            "TruncToInt" if a.bounds().0.is_none_or(|least| least < 0) => None,
+            _ => a.floor_div(by),
+        };
+    }
+    let values: Vec<Expr> = arguments.iter().map(|a| value(a, symbol)).collect::<Option<_>>()?;
+    let all = |f: fn(&Expr, &Expr) -> Option<Expr>| {
+        let (first, rest) = values.split_first()?;
+        rest.iter().try_fold(first.clone(), |a, b| f(&a, b))
+    };
     match (name, values.as_slice()) {
-        ("Add", values) => values.iter().try_fold(0i64, |a, &b| a.checked_add(b)),
-        ("Mul", values) => values.iter().try_fold(1i64, |a, &b| a.checked_mul(b)),
-        ("Max", values) => values.iter().copied().max(),
-        ("Min", values) => values.iter().copied().min(),
-        ("Pow", &[a, b]) => a.checked_pow(u32::try_from(b).ok()?),
-        ("FloorDiv" | "CleanDiv", &[a, b]) => a.checked_div_euclid(b).filter(|_| b > 0),
-        ("Mod" | "PythonMod", &[a, b]) => a.checked_rem_euclid(b).filter(|_| b > 0),
-        ("TruncToInt" | "CeilToInt" | "FloorToInt" | "Identity", &[a]) => Some(a),
+        ("Add", _) => all(Expr::plus),
+        ("Mul", _) => all(Expr::times),
+        ("Max", _) => all(Expr::larger),
+        ("Min", _) => all(Expr::smaller),
+        ("Pow", [a, b]) => power(a, b.constant()?),
+        ("FloorDiv" | "CleanDiv", [a, b]) => quotient(a, b),
+        ("Mod" | "PythonMod", [a, b]) => remainder(a, b),
+        ("TruncToInt" | "CeilToInt" | "FloorToInt" | "Identity" | "ToFloat", [a]) => Some(a.clone()),
         _ => None,
     }
 }
 
-fn shown(expr: &Expr) -> String {
-    match expr {
-        Expr::Number(n) => n.to_string(),
-        Expr::Symbol(name) => name.clone(),
-        Expr::Call(name, arguments) => {
-            let arguments: Vec<String> = arguments.iter().map(shown).collect();
-            match name.as_str() {
-                "Mul" => arguments.join("*"),
-                "Add" => arguments.join("+"),
-                _ => format!("{name}({})", arguments.join(", ")),
-            }
-        }
+/// A product of equal factors.
+pub(super) fn power(base: &Expr, exponent: i64) -> Option<Expr> {
+    let mut factors = (0..exponent).map(|_| base);
+    (0..=MOST_FACTORS).contains(&exponent).then(|| factors.try_fold(Expr::from(1), |a, b| a.times(b)))?
+}
+
+/// The quotient rounded down.
+pub(super) fn quotient(a: &Expr, b: &Expr) -> Option<Expr> {
+    match b.constant() {
+        Some(by) if by < 0 => a.times(&(-1).into())?.floor_div(by.checked_neg()?),
+        Some(by) => a.floor_div(by),
+        None => a.exact_div(b),
     }
 }
 
+/// The quotient rounded up.
+pub(super) fn ceil_div(a: &Expr, by: i64) -> Option<Expr> {
+    a.times(&(-1).into())?.floor_div(by)?.times(&(-1).into())
+}
+
+/// What division leaves, with the sign of the divisor.
+pub(super) fn remainder(a: &Expr, b: &Expr) -> Option<Expr> {
+    a.minus(&quotient(a, b)?.times(b)?)
+}
+
 /// `Mul(Integer(2), Symbol('s0', positive=True, integer=True))`
-fn parse(text: &str) -> Option<Expr> {
+fn parse(text: &str) -> Option<Formula> {
     let mut rest = text;
     let expr = term(&mut rest, 0)?;
     rest.trim().is_empty().then_some(expr)
 }
 
-fn term(rest: &mut &str, depth: usize) -> Option<Expr> {
+fn term(rest: &mut &str, depth: usize) -> Option<Formula> {
     *rest = rest.trim_start();
     if depth > DEEPEST {
         return None;
@@ -96,13 +131,13 @@ fn term(rest: &mut &str, depth: usize) -> Option<Expr> {
     let (word, tail) = rest.split_at(end);
     let Some(mut inside) = tail.strip_prefix('(') else {
         *rest = tail;
-        return word.parse().ok().map(Expr::Number);
+        return word.parse().ok().map(Formula::Number);
     };
     if word == "Symbol" {
         let (name, tail) = inside.trim_start().strip_prefix('\'')?.split_once('\'')?;
         // Assumptions follow: positive=True, integer=True.
         *rest = tail.split_once(')')?.1;
-        return Some(Expr::Symbol(name.into()));
+        return Some(Formula::Symbol(name.into()));
     }
     let mut arguments = Vec::new();
     loop {
@@ -116,8 +151,8 @@ fn term(rest: &mut &str, depth: usize) -> Option<Expr> {
         inside = inside.strip_prefix(',').unwrap_or(inside);
     }
     match (word, arguments.as_slice()) {
-        ("Integer", [number @ Expr::Number(_)]) => Some(number.clone()),
-        _ => Some(Expr::Call(word.into(), arguments)),
+        ("Integer", [number @ Formula::Number(_)]) => Some(number.clone()),
+        _ => Some(Formula::Call(word.into(), arguments)),
     }
 }
 
@@ -131,15 +166,41 @@ mod tests {
 
     #[test]
     fn expressions_are_computed_and_shown() {
-        let symbols = Symbols::from([("s0".to_string(), 6)]);
+        let symbols = Symbols::from([("s0".to_string(), 6.into()), ("s1".to_string(), Expr::symbol("n"))]);
         let s0 = "Symbol('s0', positive=True, integer=True)";
-        assert_eq!(size(s0).symbol().as_deref(), Some("s0"));
         assert_eq!(size(s0).value(&symbols), Some(6));
         let twice = size(&format!("Add(Mul(Integer(2), {s0}), Integer(-1))"));
-        assert_eq!((twice.value(&symbols), twice.shown().as_str(), twice.symbol()), (Some(11), "2*s0+-1", None));
+        assert_eq!((twice.value(&symbols), twice.shown().as_str()), (Some(11), "2*s0-1"));
         assert_eq!(size(&format!("FloorDiv({s0}, Integer(4))")).value(&symbols), Some(1));
         assert_eq!(size(&format!("FloorDiv({s0}, Integer(0))")).value(&symbols), None);
-        assert_eq!(size("Symbol('s9', integer=True)").value(&symbols), None);
+        assert_eq!(size("Symbol('s9', integer=True)").expr(&symbols), None);
+    }
+
+    #[test]
+    fn open_expressions_have_the_form_of_the_graph() {
+        let symbols = Symbols::from([("s1".to_string(), Expr::symbol("n"))]);
+        let s1 = "Symbol('s1', positive=True, integer=True)";
+        let cases = [
+            (format!("Mul(Integer(2), {s1})"), "2*n"),
+            (format!("FloorDiv(Add({s1}, Integer(1)), Integer(2))"), "floor((n+1)/2)"),
+            (format!("CeilToInt(IntTrueDiv({s1}, Integer(2)))"), "-floor(-n/2)"),
+            (format!("TruncToInt(IntTrueDiv({s1}, Integer(2)))"), "floor(n/2)"),
+            (format!("Mod({s1}, Integer(8))"), "-8*floor(n/8)+n"),
+            (format!("Max(Integer(4), {s1})"), "max(n,4)"),
+            (format!("Min(Integer(1), {s1})"), "1"),
+            (format!("Pow({s1}, Integer(2))"), "n*n"),
+            (format!("FloorDiv(Mul({s1}, Integer(6)), {s1})"), "6"),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(size(&text).expr(&symbols), wanted.parse().ok(), "{text}");
+        }
+        for text in [
+            format!("TruncToInt(IntTrueDiv(Mul(Integer(-1), {s1}), Integer(2)))"),
+            format!("FloorDiv(Integer(6), {s1})"),
+            format!("Pow({s1}, Integer(-1))"),
+        ] {
+            assert_eq!(size(&text).expr(&symbols), None, "{text}");
+        }
     }
 
     #[test]

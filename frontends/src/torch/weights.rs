@@ -11,6 +11,7 @@ use super::archive::Archive;
 use super::pickle;
 use super::schema::TensorMeta;
 use super::storage::View;
+use super::symbols::Symbols;
 use crate::elements::{Stored, without_nan};
 use crate::refusal::Refusal;
 
@@ -69,7 +70,8 @@ impl Weights {
                 Some(meta) => Entry {
                     storage: Storage::Entry(archive.clone(), path, OnceLock::new()),
                     stored: stored(meta.dtype).and_then(|s| strided(&meta).map(|()| s)),
-                    view: View::of(&meta).ok_or_else(|| Refusal::Invalid(format!("{name} has no known shape")))?,
+                    view: View::of(&meta, &Symbols::new())
+                        .ok_or_else(|| Refusal::Invalid(format!("{name} has no known shape")))?,
                 },
             };
             self.tensors.insert(name, entry);

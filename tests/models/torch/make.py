@@ -1,4 +1,5 @@
-"""Writes the models of this folder, and beside them (cases.json) what PyTorch computes with them.
+"""Writes the models of this folder, and beside them what PyTorch computes with them: in cases.json, and with inputs of
+several sizes in open.json.
 
 For developers: the models are part of the repository. Run with Python 3.12 and torch 2.15.0:
     python tests/models/torch/make.py
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch.ao.quantization.fx import _decomposed  # noqa: F401, registers quantized_decomposed
 
 HERE = pathlib.Path(__file__).parent
-CASES = {}
+CASES, OPEN = {}, {}
 OWN = re.compile(r'File "[^"]*make\.py", line (\d+), in (\w+)')
 
 
@@ -35,7 +36,27 @@ class Of(nn.Module):
 
 
 def add(name, module, *inputs, dynamic=None, decompose=False):
-    module = module.eval()
+    program = exported(name, module.eval(), inputs, dynamic, decompose)
+    CASES[name] = case(program, inputs)
+
+
+def add_open(name, module, runs, dynamic):
+    """A model with open extents, exported with the first inputs and run with all."""
+    program = exported(name, module.eval(), runs[0], dynamic, False)
+    OPEN[name] = [case(program, inputs) for inputs in runs]
+
+
+def case(program, inputs):
+    with torch.no_grad():
+        results = program.module()(*(i.clone() for i in inputs))
+    results = torch.utils._pytree.tree_leaves(results)
+    return {
+        "inputs": [[list(i.shape), i.flatten().tolist()] for i in inputs],
+        "outputs": [[list(r.shape), [float(v) for v in r.flatten()]] for r in results if isinstance(r, torch.Tensor)],
+    }
+
+
+def exported(name, module, inputs, dynamic, decompose):
     for m in module.modules():
         if isinstance(m, nn.BatchNorm2d):
             m.running_mean.normal_(0, 0.1)
@@ -45,8 +66,6 @@ def add(name, module, *inputs, dynamic=None, decompose=False):
     program = torch.export.export(module, tuple(i.clone() for i in inputs), dynamic_shapes=dynamic)
     if decompose:
         program = program.run_decompositions()
-    with torch.no_grad():
-        results = program.module()(*(i.clone() for i in inputs))
     # Paths of the machine that this runs on are no business of the models.
     graphs = [m.graph for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule)]
     for node in (node for graph in graphs for node in graph.nodes):
@@ -54,11 +73,7 @@ def add(name, module, *inputs, dynamic=None, decompose=False):
         node.meta["stack_trace"] = "File \"make.py\", line {}, in {}".format(*own[-1]) if own else None
     program._example_inputs = None
     torch.export.save(program, HERE / f"{name}.pt2")
-    results = torch.utils._pytree.tree_leaves(results)
-    CASES[name] = {
-        "inputs": [[list(i.shape), i.flatten().tolist()] for i in inputs],
-        "outputs": [[list(r.shape), [float(v) for v in r.flatten()]] for r in results if isinstance(r, torch.Tensor)],
-    }
+    return program
 
 
 def vision():
@@ -333,8 +348,78 @@ def cells():
         x.diagonal(1, 1, 2), x.diagonal(-2, 2, -2), x.transpose(1, 2).reshape_as(x))), x)
 
 
+def open_sizes():
+    Dim = torch.export.Dim
+    batch, length = Dim("batch", min=1, max=64), Dim("length", min=2, max=48)
+    sizes = lambda make, *shapes: [tuple(make(*shape) for shape in run) for run in shapes]
+    tokens = lambda *shape: torch.randint(0, 20, shape)
+
+    def text(m, ids):
+        b, n = ids.shape
+        x = m.words(ids) + m.places[:n] + m.steps(torch.arange(n))
+        q, k, v = (t.view(b, n, 2, 4).transpose(1, 2) for t in m.qkv(x).chunk(3, -1))
+        mask = torch.triu(torch.full((n, n), float("-inf")), 1)
+        a = torch.softmax(q @ k.transpose(-1, -2) / n**0.5 + mask, -1) @ v
+        a = a + F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return a.transpose(1, 2).reshape(b, n, 8), x[:, -1]
+    parts = {"words": nn.Embedding(20, 8), "steps": nn.Embedding(48, 8), "qkv": nn.Linear(8, 24)}
+    add_open("open_text", Of(text, places=torch.randn(48, 8), **parts),
+             sizes(tokens, [(2, 6)], [(1, 3)], [(3, 11)]), (({0: batch, 1: length},),))
+
+    def cache(m, ids, keys):
+        b, n = ids.shape
+        past = keys.shape[1]
+        k = torch.cat([keys, m.words(ids) + m.steps(torch.arange(past, past + n))], 1)
+        q, places = k[:, past:], torch.arange(past + n)
+        seen = places[None] <= past + torch.arange(n)[:, None]
+        return F.scaled_dot_product_attention(q, k, k, attn_mask=seen), k
+    runs = [(tokens(b, n), torch.randn(b, p, 8)) for b, n, p in ((2, 3, 5), (1, 1, 9), (3, 4, 2))]
+    add_open("open_cache", Of(cache, words=nn.Embedding(20, 8), steps=nn.Embedding(64, 8)), runs,
+             (({0: batch, 1: Dim("new", min=1, max=16)}, {0: batch, 1: Dim("past", min=1, max=48)}),))
+
+    def image(m, x):
+        a = F.silu(m.a(x))
+        b = F.relu(m.b(a))
+        y = torch.cat([F.interpolate(b, size=a.shape[-2:]), a], 1)
+        n, c, h, w = y.shape
+        rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        grid = torch.stack([columns, rows], -1).float().view(1, h, w, 2)
+        boxes = y[:, :2].permute(0, 2, 3, 1).sigmoid() + grid
+        blocks = y.view(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, c)
+        moved = torch.roll(y, (1, -1), (2, 3))[:, :, ::2, 1::2]
+        return boxes.reshape(n, -1, 2), blocks.mean(1).view(n, -1), moved, m.pool(y)
+    parts = {"a": nn.Conv2d(3, 4, 3, 2, 1), "b": nn.Conv2d(4, 2, 3, 2, 1)}
+    parts["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    runs = sizes(torch.randn, [(2, 3, 8, 12)], [(1, 3, 16, 8)], [(3, 3, 12, 20)])
+    height, width = 4 * Dim("h", min=2, max=50), 4 * Dim("w", min=2, max=50)
+    add_open("open_image", Of(image, **parts), runs, (({0: batch, 2: height, 3: width},),))
+
+    def signal(m, x):
+        n = x.shape[1]
+        padded = F.pad(x, (0, (4 - n % 4) % 4))
+        frames = padded.unfold(1, 8, 4) * m.window
+        x = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)
+        return frames.mean(2), x.cumsum(1) / torch.arange(1, n + 1), m.conv(x[:, None])[:, :, : n // 2]
+    runs = sizes(torch.randn, [(2, 21)], [(1, 16)], [(3, 39)])
+    add_open("open_signal", Of(signal, window=torch.rand(8), conv=nn.Conv1d(1, 2, 3, 1, 1)), runs,
+             (({0: batch, 1: torch.export.Dim.AUTO},),))
+
+    # An operator that takes known extents only.
+    add("open_sorted", Of(lambda m, x: x.sort(1)[0] + x.shape[1]), torch.randn(2, 7), dynamic=(({1: length},),))
+
+    def states(m, x):
+        x = torch.cat([m.first.expand(x.shape[0], -1, -1), x], 1)
+        y, (h, c) = m.lstm(x)
+        z, last = m.gru(y)
+        return z[:, 0], h, c, last.transpose(0, 1).flatten(1)
+    parts = {"lstm": nn.LSTM(3, 4, batch_first=True, bidirectional=True), "gru": nn.GRU(8, 4, batch_first=True)}
+    add_open("open_states", Of(states, first=torch.randn(1, 1, 3), **parts),
+             sizes(torch.randn, [(2, 5, 3)], [(1, 5, 3)], [(4, 5, 3)]), (({0: batch},),))
+
+
 if __name__ == "__main__":
-    for group in (vision, language, elements, parts, programs, positions, signals, numbers, cells):
+    for group in (vision, language, elements, parts, programs, positions, signals, numbers, cells, open_sizes):
         torch.manual_seed(5)
         group()
     (HERE / "cases.json").write_text(json.dumps(CASES))
+    (HERE / "open.json").write_text(json.dumps(OPEN))

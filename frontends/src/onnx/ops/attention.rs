@@ -141,7 +141,9 @@ fn within(
     [rows, columns]: [usize; 2],
 ) -> Result<ValueId, Refusal> {
     let offset = match offset {
-        Offset::Known(offset) => return triangle(n, rows, columns, offset.saturating_add(bound), above),
+        Offset::Known(offset) => {
+            return triangle(n, &rows.into(), &columns.into(), offset.saturating_add(bound), above);
+        }
         Offset::Each(offset) => *offset,
     };
     let distances = n.table(&[rows, columns], |i| (i % columns) as i64 - (i / columns) as i64)?;

@@ -97,7 +97,7 @@ fn layer(
     }
     if causal {
         let dims = n.dims(scores)?;
-        let seen = triangle(n, dims[2], dims[3], dims[3] as i64 - dims[2] as i64, false)?;
+        let seen = triangle(n, &dims[2].into(), &dims[3].into(), dims[3] as i64 - dims[2] as i64, false)?;
         let mask = n.add(Select {}, &[seen, zero, never])?;
         scores = n.binary(BinaryFn::Add, scores, mask)?;
     }

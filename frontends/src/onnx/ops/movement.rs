@@ -2,15 +2,16 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{
-    Concat, DepthToSpace, Expand, Extents, OpenSlice, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
+    Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
 };
 use qcc_ir::{Dim, Expr, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::super::qdq::number_beside;
 use super::Row;
-use crate::build::index::{range, triangle};
-use crate::build::pad::{Beyond, continued};
+use crate::build::computed::shape_of;
+use crate::build::index::{open_range, part, range, triangle};
+use crate::build::pad::{Beyond, continued, filled};
 use crate::build::{Build, Values, computed, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
@@ -219,13 +220,7 @@ fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     ranges.sort_by_key(|r| r.axis);
     let mut y = if ranges.is_empty() { x } else { n.add(Slice { ranges }, &[x])? };
     for slice in open {
-        y = match (slice.start.constant(), slice.len.constant()) {
-            (Some(start), Some(len)) => {
-                let range = Range { axis: slice.axis, start: extent(start)?, len: extent(len)?, step: 1 };
-                n.add(Slice { ranges: vec![range] }, &[y])?
-            }
-            _ => n.add(slice, &[y])?,
-        };
+        y = part(n, y, slice)?;
     }
     one(y)
 }
@@ -251,30 +246,6 @@ fn computed_slice(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal
     Ok(y)
 }
 
-/// Exporters write an end as large as this for the rest of an axis.
-const THE_REST: i64 = 1_000_000_000;
-
-/// The part from `start` to before `end` of an axis, negative ones counted from its end; `None` if it is the whole axis.
-/// A part that depends on open extents is taken to be inside the axis.
-fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) -> Result<Option<OpenSlice>, Refusal> {
-    let all = extent.expr();
-    let large = || Refusal::Unsupported(format!("a part from {start} to {end} of an axis of {extent}"));
-    let from_front = |at: &Expr| match at.bounds() {
-        (_, Some(high)) if high < 0 => at.plus(&all),
-        _ => Some(at.clone()),
-    };
-    let start = from_front(start).ok_or_else(large)?;
-    let end = match end.constant() {
-        Some(n) if n >= THE_REST => all.clone(),
-        _ => from_front(end).ok_or_else(large)?,
-    };
-    let len = end.minus(&start).ok_or_else(large)?;
-    if len.bounds().1.is_some_and(|most| most < 0) {
-        return Err(large());
-    }
-    Ok((start != 0.into() || len != all).then_some(OpenSlice { axis, start, len }))
-}
-
 /// Pads, value and mode; pads and value are attributes before opset 11. Negative pads crop.
 fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
@@ -298,7 +269,14 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let Some(pads) = pads.iter().map(Expr::constant).collect::<Option<Vec<i64>>>() else {
         let value = computed.map_or_else(|| n.scalar(value.into(), x), Ok)?;
-        return one(pad_open(n, x, &axes, &pads, value, mode)?);
+        if mode != "constant" {
+            return Err(Refusal::Open(n.shape(x).clone()));
+        }
+        let mut by_axis = Vec::new();
+        for (i, &axis) in axes.iter().enumerate() {
+            by_axis.push((n.axis(axis, x)?, [pads[i].clone(), pads[axes.len() + i].clone()]));
+        }
+        return one(filled(n, x, &by_axis, value)?);
     };
     let mut before = Extents::from_elem(0, dims.len());
     let mut after = before.clone();
@@ -390,35 +368,6 @@ fn center_crop_pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(Pad { before, after, mode: PadMode::Constant(0.0) }, &[cropped])?)
 }
 
-/// Padding with a number, by amounts that depend on open extents: parts filled with it are concatenated.
-fn pad_open(
-    n: &mut NodeCx<'_, '_>,
-    mut x: ValueId,
-    axes: &[i64],
-    pads: &[Expr],
-    value: ValueId,
-    mode: &str,
-) -> Result<ValueId, Refusal> {
-    let fits = mode == "constant" && pads.iter().all(|p| p.bounds().0.is_some_and(|least| least >= 0));
-    if !fits || n.ty(x).elem.qparams().is_some() {
-        return Err(Refusal::Open(n.shape(x).clone()));
-    }
-    let value = n.reshape(value, &[])?;
-    for (i, &axis) in axes.iter().enumerate() {
-        let axis = n.axis(axis, x)?;
-        let filled = |n: &mut NodeCx<'_, '_>, pad: &Expr| -> Result<Option<ValueId>, Refusal> {
-            let pad = Dim::of(pad.clone()).filter(|pad| *pad != Dim::Known(0));
-            pad.map(|pad| n.add(Expand { shape: n.shape(x).with(axis, pad) }, &[value])).transpose()
-        };
-        let (front, back) = (filled(n, &pads[i])?, filled(n, &pads[axes.len() + i])?);
-        let parts: Values = front.into_iter().chain([x]).chain(back).collect();
-        if parts.len() > 1 {
-            x = n.add(Concat { axis }, &parts)?;
-        }
-    }
-    Ok(x)
-}
-
 /// The padding value of `x`. For a quantized `x`, the integer is dequantized.
 fn pad_value(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<f32, Refusal> {
     let value = n.optional_constant(2)?;
@@ -453,18 +402,6 @@ fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let asked = shape_of(&n.extents(1)?)?;
     let shape = broadcast(n.shape(x), &asked)?;
     if n.ty(x).shape == shape { one(x) } else { one(n.add(Expand { shape }, &[x])?) }
-}
-
-/// The shape with these extents.
-pub(super) fn shape_of(extents: &[Expr]) -> Result<Shape, Refusal> {
-    let dim = |e: &Expr| match e.constant() {
-        Some(d) => Ok(extent(d)?.into()),
-        None => computed::open(e.clone()),
-    };
-    if extents.len() > 8 {
-        return Err(Refusal::Unsupported(format!("rank {} is not supported; 8 is the most", extents.len())));
-    }
-    extents.iter().map(dim).collect()
 }
 
 fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -520,8 +457,8 @@ fn trilu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let upper = n.flag("upper", true)?;
     let k = n.optional_integers(1)?.and_then(|k| k.first().copied()).unwrap_or(0);
-    let dims = n.dims(x)?;
-    let &[.., rows, columns] = dims.as_slice() else {
+    let dims = n.shape(x).dims().to_vec();
+    let [.., rows, columns] = dims.as_slice() else {
         return Err(Refusal::Invalid(format!("{} holds no matrices", n.ty(x))));
     };
     let kept = triangle(n, rows, columns, k, upper)?;

@@ -10,6 +10,7 @@ use super::Row;
 use crate::build::resample::{Filter, Resample, picked};
 use crate::build::{
     Build, Values, count_axes, count_axis, extent, extent as extent_of, extents, one, resize as resize_axes, sample,
+    scale_between,
 };
 use crate::refusal::Refusal;
 
@@ -315,12 +316,7 @@ fn by_sizes(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], asked: &[Expr], poli
     for (&axis, size) in axes.iter().zip(asked) {
         let (from, to) = (&old.dims()[axis], Dim::of(size.clone()).ok_or_else(invalid)?);
         to.known().map_or(Ok(0), |to| extent(to as i64))?;
-        // Between open extents the scale is their quotient at run time.
-        sizes.scale[axis] = match (from.known(), to.known()) {
-            (Some(from), Some(to)) => to as f32 / from as f32,
-            _ if *from == to => 1.0,
-            _ => 0.0,
-        };
+        sizes.scale[axis] = scale_between(from, &to);
         sizes.size = sizes.size.with(axis, to);
     }
     if policy != "stretch" && (old.is_open() || sizes.size.is_open()) {

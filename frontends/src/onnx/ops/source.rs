@@ -5,7 +5,8 @@ use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use super::movement::shape_of;
+use crate::build::computed::shape_of;
+use crate::build::index::beside_diagonal;
 use crate::build::symbolic::whole;
 use crate::build::{Build, Values, computed, extent, one};
 use crate::refusal::Refusal;
@@ -87,30 +88,15 @@ fn eye_like(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Invalid(format!("{} is no matrix", n.ty(x))));
     }
     if n.shape(x).is_open() {
-        return one(open_eye(n, x, k, elem)?);
+        let shape = n.shape(x).clone();
+        let on = beside_diagonal(n, [&shape.dims()[0], &shape.dims()[1]], k, BinaryFn::Equal)?;
+        return one(n.cast(on, elem)?);
     }
     let dims = n.dims(x)?;
     let (rows, columns) = (dims[0], dims[1]);
     let on = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64) == k;
     let eye = n.table_of(&elem, &[rows, columns], |i| u8::from(on(i)).into())?;
     one(eye.ok_or_else(|| Refusal::Invalid(format!("{elem} has no 0 and 1")))?)
-}
-
-/// A matrix of open extents with ones on diagonal `k`: where the index of the row plus `k` is that of the column.
-fn open_eye(n: &mut NodeCx<'_, '_>, x: ValueId, k: i64, elem: Elem) -> Result<ValueId, Refusal> {
-    let shape = n.shape(x).clone();
-    let mut places = Vec::new();
-    for axis in 0..2 {
-        let one = n.add_constant(Tensor::scalar(1i64));
-        let extents = [shape.dims()[axis].clone(), Dim::Known(1)];
-        let dims: Shape = if axis == 0 { extents.into_iter().collect() } else { extents.into_iter().rev().collect() };
-        let ones = n.add(Expand { shape: dims }, &[one])?;
-        places.push(n.add(CumSum { axis, exclusive: true, reverse: false }, &[ones])?);
-    }
-    let k = n.add_constant(Tensor::scalar(k));
-    let moved = n.binary(BinaryFn::Add, places[0], k)?;
-    let on = n.binary(BinaryFn::Equal, moved, places[1])?;
-    n.cast(on, elem)
 }
 
 /// start, start + delta, .. excluding the limit.

@@ -1,5 +1,6 @@
 //! Attention.
 
+use qcc_ir::Dim;
 use qcc_ir::ops::{BinaryFn, MatMul, Softmax};
 
 use super::super::node::NodeCx;
@@ -17,9 +18,10 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let [query, key, value] = [n.tensor("query")?, n.tensor("key")?, n.tensor("value")?];
     let mask = n.optional("attn_mask")?;
     let causal = n.flag("is_causal", false)?;
-    let &[.., rows, depth] = n.dims(query)?.as_slice() else {
+    let [.., rows, Dim::Known(depth)] = n.shape(query).dims() else {
         return Err(Refusal::Invalid(format!("a query {}", n.ty(query))));
     };
+    let (rows, depth) = (rows.clone(), *depth);
     let scale = n.float("scale", 1.0 / (depth as f64).sqrt())?;
     if n.float("dropout_p", 0.0)? != 0.0 {
         return Err(Refusal::Unsupported("attention with dropout: call model.eval() before the export".into()));
@@ -31,8 +33,8 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let scale = n.scalar(scale, query)?;
     let query = n.binary(BinaryFn::Mul, query, scale)?;
     let mut scores = n.add(MatMul { transpose_b: true }, &[query, key])?;
-    let columns = n.dims(key)?[n.rank(key) - 2];
-    let causal = if causal { Some(triangle(n, rows, columns, 0, false)?) } else { None };
+    let columns = n.shape(key).dims()[n.rank(key) - 2].clone();
+    let causal = if causal { Some(triangle(n, &rows, &columns, 0, false)?) } else { None };
     for mask in [mask, causal].into_iter().flatten() {
         scores = masked(n, scores, mask)?;
     }

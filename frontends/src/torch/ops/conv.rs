@@ -1,7 +1,7 @@
 //! Convolutions.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{Conv, ConvTranspose, Extents};
+use qcc_ir::{Dim, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -57,10 +57,10 @@ where
     if n.rank(x) != spatial + 1 {
         return one(f(n, x)?);
     }
-    let dims: Extents = std::iter::once(1).chain(n.dims(x)?).collect();
-    let x = n.reshape(x, &dims)?;
+    let dims = std::iter::once(Dim::Known(1)).chain(n.shape(x).dims().iter().cloned()).collect();
+    let x = n.reshape_to(x, dims)?;
     let y = f(n, x)?;
-    one(n.reshape(y, &n.dims(y)?[1..])?)
+    one(n.reshape_to(y, n.shape(y).without(0))?)
 }
 
 fn groups(n: &mut NodeCx<'_, '_>) -> Result<usize, Refusal> {

@@ -435,8 +435,9 @@ fn glu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let axis = n.int("dim", -1)?;
     let axis = n.axis(axis, x)?;
-    let len = n.dims(x)?[axis] / 2;
-    if n.dims(x)?[axis] != 2 * len {
+    let extent = n.known_extent(x, axis)?;
+    let len = extent / 2;
+    if extent != 2 * len {
         return Err(Refusal::Invalid(format!("axis {axis} of {} has no halves", n.ty(x))));
     }
     let half = |start| Slice { ranges: vec![Range { axis, start, len, step: 1 }] };

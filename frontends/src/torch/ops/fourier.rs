@@ -1,8 +1,8 @@
 //! Fourier transforms of real signals as products with constant matrices, and functions of their complex results, which
 //! are represented by two values: real and imaginary parts.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{BinaryFn, Concat, Conv, Extents, MatMul, Range, Slice, UnaryFn};
+use qcc_ir::{Dim, Shape, ValueId};
 
 use super::super::importer::Complex;
 use super::super::node::NodeCx;
@@ -22,7 +22,7 @@ pub(super) const COMPLEX_ROWS: &[ComplexRow] = &[
             return Err(Refusal::Unsupported("a Fourier transform along several axes is not supported".into()));
         };
         let axis = n.axis(dim, x)?;
-        let length = n.dims(x)?[axis];
+        let length = n.known_extent(x, axis)?;
         let norm = match n.int("normalization", 0)? {
             0 => None,
             1 => Some("ortho"),
@@ -109,7 +109,7 @@ fn along_axis(n: &mut NodeCx<'_, '_>, onesided: bool) -> Result<Complex, Refusal
     let x = n.input()?;
     let axis = n.int("dim", -1)?;
     let axis = n.axis(axis, x)?;
-    let given = n.dims(x)?[axis];
+    let given = n.known_extent(x, axis)?;
     let length = match n.optional_int("n")? {
         Some(asked) => extent(asked)?,
         None => given,
@@ -125,7 +125,7 @@ fn along_axis(n: &mut NodeCx<'_, '_>, onesided: bool) -> Result<Complex, Refusal
 
 /// The product with the basis along an axis, which may have fewer elements than the basis.
 fn transform(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, basis: &Basis) -> Result<Complex, Refusal> {
-    let given = n.dims(x)?[axis];
+    let given = n.known_extent(x, axis)?;
     let columns = 2 * basis.frequencies();
     let matrix = Basis::tensor(n, x, &[given, columns], |i| factor(basis, i % columns, i / columns))?;
     let mut last: Extents = (0..n.rank(x)).filter(|&a| a != axis).collect();
@@ -146,7 +146,7 @@ fn transform(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, basis: &Basis) -> 
 
 /// Half of an axis.
 fn half(n: &mut NodeCx<'_, '_>, y: ValueId, axis: usize, i: usize) -> Result<ValueId, Refusal> {
-    let len = n.dims(y)?[axis] / 2;
+    let len = n.known_extent(y, axis)? / 2;
     n.add(Slice { ranges: vec![Range { axis, start: i * len, len, step: 1 }] }, &[y])
 }
 
@@ -172,12 +172,12 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
     if n.flag("center", false)? || n.flag("align_to_window", false)? {
         return Err(Refusal::Unsupported("stft that pads or aligns by itself is not supported".into()));
     }
-    let dims = n.dims(x)?;
+    let shape = n.shape(x).clone();
     let fits = window.len() == width && (1..=length).contains(&width) && hop > 0;
-    let (1 | 2, Some(&samples)) = (dims.len(), dims.last()) else {
+    let (1 | 2, Some((samples, outer))) = (shape.rank(), shape.dims().split_last()) else {
         return Err(Refusal::Invalid(format!("stft of {}", n.ty(x))));
     };
-    if !fits || samples < length {
+    if !fits || samples.known().is_some_and(|samples| samples < length) {
         return Err(Refusal::Invalid(format!("windows of {length} on {}", n.ty(x))));
     }
     let basis = Basis { length, onesided, scale: scale(norm, length)? };
@@ -188,13 +188,13 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
         f64::from(weight) * factor(&basis, f, t)
     };
     let filters = Basis::tensor(n, x, &[2 * count, 1, length], weighted)?;
-    let signals = dims[..dims.len() - 1].iter().product();
-    let x = n.reshape(x, &[signals, 1, samples])?;
+    let signals = outer.first().cloned().unwrap_or(Dim::Known(1));
+    let x = n.reshape_to(x, [signals, Dim::Known(1), samples.clone()].into_iter().collect())?;
     let y = n.add(Conv { stride: Extents::from_elem(hop, 1), ..Conv::unit(1) }, &[x, filters])?;
-    let result: Extents = dims[..dims.len() - 1].iter().copied().chain([count, n.dims(y)?[2]]).collect();
+    let result: Shape = outer.iter().cloned().chain([count.into(), n.shape(y).dims()[2].clone()]).collect();
     let mut part = |i: usize| -> Result<ValueId, Refusal> {
         let half = half(n, y, 1, i)?;
-        n.reshape(half, &result)
+        n.reshape_to(half, result.clone())
     };
     Ok([part(0)?, part(1)?])
 }
@@ -202,8 +202,8 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
 /// Real and imaginary parts along a new last axis.
 pub(in super::super) fn side_by_side(n: &mut NodeCx<'_, '_>, parts: Complex) -> Result<ValueId, Refusal> {
     let axis = n.rank(parts[0]);
-    let dims: Extents = n.dims(parts[0])?.into_iter().chain([1]).collect();
-    let parts = [n.reshape(parts[0], &dims)?, n.reshape(parts[1], &dims)?];
+    let shape: Shape = n.shape(parts[0]).dims().iter().cloned().chain([Dim::Known(1)]).collect();
+    let parts = [n.reshape_to(parts[0], shape.clone())?, n.reshape_to(parts[1], shape)?];
     n.add(Concat { axis }, &parts)
 }
 

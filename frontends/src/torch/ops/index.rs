@@ -4,7 +4,7 @@ use qcc_ir::ops::{
     BinaryFn, Concat, CumSum, Extents, Gather, GatherElements, GatherNd, Range, ScatterFn, Select, Slice, TopK,
     broadcast,
 };
-use qcc_ir::{Elem, Shape, Tensor, ValueId};
+use qcc_ir::{Dim, Elem, Shape, Tensor, ValueId};
 
 use super::super::node::{NodeCx, Operand};
 use super::super::schema::Number;
@@ -109,7 +109,8 @@ fn sort(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.int("dim", -1)?;
     let (axis, largest) = (n.axis(axis, x)?, n.flag("descending", false)?);
     n.flag("stable", false)?;
-    n.add_all(TopK { k: n.dims(x)?[axis], axis, largest }, &[x])
+    let k = n.known_extent(x, axis)?;
+    n.add_all(TopK { k, axis, largest }, &[x])
 }
 
 /// The index tensors of advanced indexing: one for each indexed axis, broadcast to a common shape.
@@ -119,7 +120,7 @@ struct Indices {
     /// One integer tensor for each.
     tensors: Values,
     /// Their common shape.
-    shape: Extents,
+    shape: Shape,
 }
 
 impl Indices {
@@ -160,9 +161,10 @@ impl Indices {
         let mut shape = Shape::scalar();
         for (&v, &axis) in tensors.iter().zip(&axes) {
             shape = broadcast(&shape, &n.ty(v).shape)?;
-            within(n, v, &n.dims(x)?[axis..=axis])?;
+            if let Some(extent) = n.shape(x).dims()[axis].known() {
+                within(n, v, &[extent])?;
+            }
         }
-        let shape = shape.extents().unwrap_or_default().into_iter().collect();
         Ok(Indices { axes, tensors, shape })
     }
 
@@ -177,17 +179,16 @@ impl Indices {
 
     /// The tuples along a last axis. Negative indices count from the end.
     fn tuples(&self, n: &mut NodeCx<'_, '_>) -> Result<ValueId, Refusal> {
-        let mut dims = self.shape.clone();
-        dims.push(1);
+        let column: Shape = self.shape.dims().iter().cloned().chain([Dim::Known(1)]).collect();
         let mut columns = Values::new();
         for &v in &self.tensors {
             let v = n.cast(v, Elem::I64)?;
-            let v = n.expand(v, &self.shape)?;
-            columns.push(n.reshape(v, &dims)?);
+            let v = n.expand_to(v, self.shape.clone())?;
+            columns.push(n.reshape_to(v, column.clone())?);
         }
         match *columns {
             [only] => Ok(only),
-            _ => n.add(Concat { axis: self.shape.len() }, &columns),
+            _ => n.add(Concat { axis: self.shape.rank() }, &columns),
         }
     }
 }
@@ -206,7 +207,7 @@ fn index(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if !indices.side_by_side() {
         return one(y);
     }
-    let (first, count) = (indices.axes[0], indices.shape.len());
+    let (first, count) = (indices.axes[0], indices.shape.rank());
     let before = count..count + first;
     let perm: Extents = before.clone().chain(0..count).chain(before.end..n.rank(y)).collect();
     one(n.transpose(y, &perm)?)
@@ -220,26 +221,26 @@ fn index_put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     // A mask with a single value: the mask need not be constant.
     if let [Some(mask)] = n.optionals("indices")?.as_slice()
         && n.ty(*mask).elem == Elem::Bool
-        && n.dims(values)?.iter().product::<usize>() == 1
+        && n.shape(values).elements() == Some(1)
         && n.rank(*mask) <= n.rank(x)
     {
-        let mut dims = n.dims(*mask)?;
-        dims.resize(n.rank(x), 1);
-        let mask = n.reshape(*mask, &dims)?;
+        let mut dims = n.shape(*mask).dims().to_vec();
+        dims.resize(n.rank(x), Dim::Known(1));
+        let mask = n.reshape_to(*mask, dims.into_iter().collect())?;
         let value = n.reshape(values, &[])?;
         let value = if f == ScatterFn::Add { n.binary(BinaryFn::Add, x, value)? } else { value };
         return one(n.add(Select {}, &[mask, value, x])?);
     }
     let indices = Indices::read(n, x)?;
     let order = indices.in_front(n.rank(x));
-    let dims = n.dims(x)?;
-    let (first, count) = (indices.axes[0], indices.shape.len());
+    let dims = n.shape(x).dims().to_vec();
+    let (first, count) = (indices.axes[0], indices.shape.rank());
     // The axes of the indices come first, or replace those that they index.
     let before = if indices.side_by_side() { first } else { 0 };
-    let others = order[indices.axes.len()..].iter().map(|&a| dims[a]);
-    let mut wanted: Extents = others.collect();
-    wanted.insert_many(before, indices.shape.iter().copied());
-    let values = n.expand(values, &wanted)?;
+    let others = order[indices.axes.len()..].iter().map(|&a| dims[a].clone());
+    let mut wanted: Vec<Dim> = others.collect();
+    wanted.splice(before..before, indices.shape.dims().iter().cloned());
+    let values = n.expand_to(values, wanted.iter().cloned().collect())?;
     let to_front: Extents = (before..before + count).chain(0..before).chain(before + count..wanted.len()).collect();
     let values = n.transpose(values, &to_front)?;
     let tuples = indices.tuples(n)?;
@@ -336,7 +337,7 @@ fn reduced(n: &mut NodeCx<'_, '_>, (x, places, updates): (ValueId, Places, Value
         return one(y);
     }
     let one_each = n.scalar(1.0, x)?;
-    let ones = n.expand(one_each, &n.dims(x)?)?;
+    let ones = n.expand_to(one_each, n.shape(x).clone())?;
     let counts = if included { ones } else { fill(n, ones, 0.0)? };
     let more = n.expand(one_each, &dims)?;
     let counts = places.update(n, ScatterFn::Add, counts, more)?;
@@ -347,9 +348,10 @@ fn reduced(n: &mut NodeCx<'_, '_>, (x, places, updates): (ValueId, Places, Value
 /// Self with a part replaced: `slice_scatter`, `select_scatter`.
 fn put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, src) = (n.input()?, n.tensor("src")?);
-    let part = *parts(n, x)?.first().ok_or_else(|| Refusal::Invalid("a part that is none".into()))?;
+    let all = parts(n, x)?;
+    let part = all.first().ok_or_else(|| Refusal::Invalid("a part that is none".into()))?;
     let src = n.cast(src, n.ty(x).elem.clone())?;
-    one(super::put::put_range(n, part, x, src)?)
+    one(super::put::put_part(n, part, x, src)?)
 }
 
 /// 1 where the index along the new last axis equals the given one, 0 elsewhere.
@@ -360,8 +362,8 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Unsupported(format!("one_hot with num_classes {classes} is not supported")));
     }
     let places = n.table(&[extent(classes)?], |i| i as i64)?;
-    let dims: Extents = n.dims(x)?.into_iter().chain([1]).collect();
-    let x = n.reshape(x, &dims)?;
+    let column = n.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();
+    let x = n.reshape_to(x, column)?;
     let x = n.cast(x, Elem::I64)?;
     let hits = n.binary(BinaryFn::Equal, x, places)?;
     one(n.cast(hits, Elem::I64)?)
@@ -372,9 +374,9 @@ fn bucketize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, boundaries) = (n.input()?, n.tensor("boundaries")?);
     let f = if n.flag("right", false)? { BinaryFn::GreaterEqual } else { BinaryFn::Greater };
     let narrow = n.flag("out_int32", false)?;
-    let dims: Extents = n.dims(x)?.into_iter().chain([1]).collect();
-    let x = n.reshape(x, &dims)?;
+    let column = n.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();
+    let x = n.reshape_to(x, column)?;
     let above = n.binary(f, x, boundaries)?;
     let above = n.cast(above, if narrow { Elem::I32 } else { Elem::I64 })?;
-    one(n.reduce(qcc_ir::ops::ReduceFn::Sum, above, &[dims.len() - 1], false)?)
+    one(n.reduce(qcc_ir::ops::ReduceFn::Sum, above, &[n.rank(x) - 1], false)?)
 }

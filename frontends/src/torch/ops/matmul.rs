@@ -1,7 +1,7 @@
 //! Matrix products.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{BinaryFn, MatMul};
+use qcc_ir::{Dim, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -40,10 +40,11 @@ fn linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Invalid(format!("a weight {} for {}", n.ty(weight), n.ty(x))));
     }
     let vector = n.rank(x) == 1;
-    let x = if vector { n.reshape(x, &[1, n.dims(x)?[0]])? } else { x };
+    let row = |n: &NodeCx<'_, '_>| [Dim::Known(1), n.shape(x).dims()[0].clone()].into_iter().collect();
+    let x = if vector { n.reshape_to(x, row(n))? } else { x };
     let operands: Values = [x, weight].into_iter().chain(bias).collect();
     let y = n.add(MatMul { transpose_b: true }, &operands)?;
-    one(if vector { n.reshape(y, &n.dims(y)?[1..])? } else { y })
+    one(if vector { n.reshape_to(y, n.shape(y).without(0))? } else { y })
 }
 
 /// beta * self + alpha * (a times b)
@@ -55,8 +56,8 @@ fn add_product(n: &mut NodeCx<'_, '_>, a: &str, b: &str) -> Result<Values, Refus
         return one(matmul(n, a, b)?);
     }
     let c = scaled(n, c, beta)?;
-    let columns = n.dims(b)?.last().copied().unwrap_or(0);
-    if n.dims(c)?.as_slice() == [columns] && n.rank(a) >= 2 && n.rank(b) >= 2 {
+    let columns = n.shape(b).dims().last().and_then(Dim::known);
+    if columns.is_some_and(|columns| *n.shape(c) == Shape::known(&[columns])) && n.rank(a) >= 2 && n.rank(b) >= 2 {
         return one(n.add(MatMul { transpose_b: false }, &[a, b, c])?);
     }
     let product = matmul(n, a, b)?;
@@ -73,6 +74,7 @@ fn scaled(n: &mut NodeCx<'_, '_>, v: ValueId, by: f64) -> Result<ValueId, Refusa
 
 fn outer(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (a, b) = (n.tensor("self")?, n.tensor("vec2")?);
-    let a = n.reshape(a, &[n.dims(a)?.iter().product(), 1])?;
+    let column = n.shape(a).dims().iter().cloned().chain([Dim::Known(1)]).collect();
+    let a = n.reshape_to(a, column)?;
     one(n.binary(BinaryFn::Mul, a, b)?)
 }

@@ -7,7 +7,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::importer::Complex;
 use super::node::NodeCx;
-use super::schema::{self, Argument, Node, Number};
+use super::quantity::Quantity;
+use super::schema::{self, Argument, Node};
 use crate::build::Values;
 use crate::refusal::Refusal;
 
@@ -38,7 +39,7 @@ pub(super) enum Import {
     /// A node with complex results.
     Complex(fn(&mut NodeCx<'_, '_>) -> Result<Complex, Refusal>),
     /// A node whose result is a number.
-    Number(fn(&mut NodeCx<'_, '_>) -> Result<Number, Refusal>),
+    Number(fn(&mut NodeCx<'_, '_>) -> Result<Quantity, Refusal>),
 }
 
 /// An operator and its import function.

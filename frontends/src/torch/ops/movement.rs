@@ -1,15 +1,18 @@
 //! Operators that move elements without changing them.
 
+use qcc_ir::diagnostic::list;
 use qcc_ir::ops::{
-    DepthToSpace, Extents, Gather, Pad, PadMode, Range, Reverse, Select, Slice, SpaceToDepth, Tile, broadcast,
+    DepthToSpace, Extents, Gather, OpenSlice, Pad, PadMode, Reverse, Select, SpaceToDepth, Tile, broadcast,
 };
-use qcc_ir::{Shape, Tensor, ValueId};
+use qcc_ir::{Dim, Expr, Shape, Tensor, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::super::node::NodeCx;
 use super::super::storage::View;
 use super::Row;
-use crate::build::index::{diagonal, triangle};
+use crate::build::computed::{shape_of, tiled};
+use crate::build::index::{diagonal, part, triangle};
+use crate::build::pad::filled as pad_open;
 use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
@@ -35,7 +38,7 @@ pub(super) const ROWS: &[Row] = &[
     ("expand", expand),
     ("expand_as", |n| {
         let (x, other) = (n.input()?, n.tensor("other")?);
-        one(n.expand(x, &n.dims(other)?)?)
+        one(n.expand_to(x, n.shape(other).clone())?)
     }),
     ("feature_alpha_dropout", dropout),
     ("feature_dropout", dropout),
@@ -135,7 +138,7 @@ fn same(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn shaped_as(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, other) = (n.input()?, n.tensor("other")?);
-    one(n.reshape(x, &n.dims(other)?)?)
+    one(n.reshape_to(x, n.shape(other).clone())?)
 }
 
 fn dropout(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -149,9 +152,16 @@ fn dropout(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn reshaped(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Values, Refusal> {
     let x = n.input()?;
-    let asked = n.ints(name)?;
-    let dims = filled(n, &asked, n.dims(x)?.iter().product(), x)?;
-    one(n.reshape(x, &dims)?)
+    let asked = n.wholes(name)?;
+    let all = count(n, n.shape(x).dims())?;
+    let dims = filled(n, &asked, &all, x, 0)?;
+    one(n.reshape_to(x, dims.into_iter().collect())?)
+}
+
+/// The number of elements of these extents.
+fn count(n: &NodeCx<'_, '_>, dims: &[Dim]) -> Result<Dim, Refusal> {
+    let large = || Refusal::Invalid(format!("{}: {} has too many elements", n.op(), Shape::from_iter(dims.to_vec())));
+    Shape::count(dims).ok_or_else(large)
 }
 
 fn view(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -161,21 +171,33 @@ fn view(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     reshaped(n, "size")
 }
 
-/// The extents, with -1 inferred from the number of elements.
-fn filled(n: &NodeCx<'_, '_>, asked: &[i64], elements: usize, x: ValueId) -> Result<Vec<usize>, Refusal> {
-    let known: Vec<i64> = asked.iter().copied().filter(|&d| d != -1).collect();
-    let known: usize = extents(&known)?.iter().try_fold(1usize, |all, &d| all.checked_mul(d)).unwrap_or(usize::MAX);
-    let left = || {
-        let whole = known > 0 && elements.is_multiple_of(known);
-        if whole { Ok(elements / known) } else { Err(Refusal::Invalid(format!("{} does not fill {asked:?}", n.ty(x)))) }
+/// The extents, with -1 inferred from the number of elements. The first of them is axis `first` of the result.
+fn filled(n: &NodeCx<'_, '_>, asked: &[Expr], elements: &Dim, x: ValueId, first: usize) -> Result<Vec<Dim>, Refusal> {
+    let known: Vec<Expr> = asked.iter().filter(|d| **d != (-1).into()).cloned().collect();
+    let known = shape_of(&known)?;
+    let unfilled = || Refusal::Invalid(format!("{} does not fill {}", n.ty(x), list(asked)));
+    let left = |axis: usize| {
+        let known = count(n, known.dims())?;
+        if known != Dim::Known(0)
+            && let Some(rest) = elements.expr().exact_div(&known.expr()).and_then(Dim::of)
+        {
+            return Ok(rest);
+        }
+        // What PyTorch found where the quotient is no expression.
+        let open = elements.known().is_none() || known.known().is_none();
+        n.declared_extent(0, axis).filter(|_| open).ok_or_else(unfilled)
     };
-    asked.iter().map(|&d| if d == -1 { left() } else { extent(d) }).collect()
+    let mut given = known.dims().iter();
+    let extent = |(i, d): (usize, &Expr)| {
+        if *d == (-1).into() { left(first + i) } else { given.next().cloned().ok_or_else(unfilled) }
+    };
+    asked.iter().enumerate().map(extent).collect()
 }
 
 fn flatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let (start, end) = (n.int("start_dim", 0)?, n.int("end_dim", -1)?);
-    let dims = n.dims(x)?;
+    let dims = n.shape(x).dims().to_vec();
     if dims.is_empty() {
         return one(n.reshape(x, &[1])?);
     }
@@ -183,41 +205,42 @@ fn flatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if start > end {
         return Err(Refusal::Invalid(format!("axes {start} to {end} are flattened")));
     }
-    let flat = std::iter::once(dims[start..=end].iter().product());
-    let dims: Extents = dims[..start].iter().copied().chain(flat).chain(dims[end + 1..].iter().copied()).collect();
-    one(n.reshape(x, &dims)?)
+    let flat = count(n, &dims[start..=end])?;
+    let dims = dims[..start].iter().cloned().chain([flat]).chain(dims[end + 1..].iter().cloned()).collect();
+    one(n.reshape_to(x, dims)?)
 }
 
 fn unflatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let axis = n.required_int("dim")?;
     let axis = n.axis(axis, x)?;
-    let dims = n.dims(x)?;
-    let sizes = n.ints("sizes")?;
-    let sizes = filled(n, &sizes, dims[axis], x)?;
-    let dims: Extents = dims[..axis].iter().copied().chain(sizes).chain(dims[axis + 1..].iter().copied()).collect();
-    one(n.reshape(x, &dims)?)
+    let dims = n.shape(x).dims().to_vec();
+    let sizes = n.wholes("sizes")?;
+    let sizes = filled(n, &sizes, &dims[axis], x, axis)?;
+    let dims = dims[..axis].iter().cloned().chain(sizes).chain(dims[axis + 1..].iter().cloned()).collect();
+    one(n.reshape_to(x, dims)?)
 }
 
 /// Only axes of extent 1 are removed.
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
-    let dims = n.dims(x)?;
+    let dims = n.shape(x).dims().to_vec();
     let axes = match n.optional_ints("dim")? {
         Some(_) if dims.is_empty() => return one(x),
         Some(axes) => count_axes(&axes, dims.len())?,
         None => (0..dims.len()).collect(),
     };
-    let kept: Extents = (0..dims.len()).filter(|a| dims[*a] != 1 || !axes.contains(a)).map(|a| dims[a]).collect();
-    one(n.reshape(x, &kept)?)
+    // The program is for open extents other than 1.
+    let kept = (0..dims.len()).filter(|a| dims[*a] != Dim::Known(1) || !axes.contains(a)).map(|a| dims[a].clone());
+    one(n.reshape_to(x, kept.collect())?)
 }
 
 fn unsqueeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
-    let mut dims = n.dims(x)?;
+    let mut dims = n.shape(x).dims().to_vec();
     let axis = n.required_int("dim")?;
-    dims.insert(count_axis(axis, dims.len() + 1)?, 1);
-    one(n.reshape(x, &dims)?)
+    dims.insert(count_axis(axis, dims.len() + 1)?, Dim::Known(1));
+    one(n.reshape_to(x, dims.into_iter().collect())?)
 }
 
 fn permute(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -263,53 +286,65 @@ pub(in super::super) fn permutation(n: &mut NodeCx<'_, '_>, x: ValueId) -> Resul
 /// -1 keeps an extent; new axes are added in front.
 fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
-    let asked = n.ints("size")?;
-    let old = n.dims(x)?;
-    let new = asked.len().checked_sub(old.len());
-    let new = new.ok_or_else(|| Refusal::Invalid(format!("{} is expanded to {asked:?}", n.ty(x))))?;
-    let mut dims = Extents::new();
-    for (i, &d) in asked.iter().enumerate() {
-        dims.push(if d == -1 && i >= new { old[i - new] } else { extent(d)? });
+    let asked = n.wholes("size")?;
+    let old = n.shape(x).clone();
+    let unfit = |n: &NodeCx<'_, '_>| Refusal::Invalid(format!("{} is expanded to {}", n.ty(x), list(&asked)));
+    let new = asked.len().checked_sub(old.rank()).ok_or_else(|| unfit(n))?;
+    let kept =
+        |(i, d): (usize, &Expr)| if *d == (-1).into() && i >= new { old.dims()[i - new].expr() } else { d.clone() };
+    let asked_dims: Vec<Expr> = asked.iter().enumerate().map(kept).collect();
+    let wanted = shape_of(&asked_dims)?;
+    let shape = broadcast(&old, &wanted)?;
+    // Extents that are not known to differ are equal.
+    if shape.dims().iter().zip(wanted.dims()).any(|(s, w)| s.agreed(w).is_none()) {
+        return Err(unfit(n));
     }
-    let shape = broadcast(&n.ty(x).shape, &Shape::known(&dims))?;
-    if shape != Shape::known(&dims) {
-        return Err(Refusal::Invalid(format!("{} is expanded to {asked:?}", n.ty(x))));
-    }
-    one(n.expand(x, &dims)?)
+    one(n.expand_to(x, wanted)?)
 }
 
 /// Fewer repeats than axes apply to the last axes; more repeats add axes in front.
 fn tile(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Values, Refusal> {
     let x = n.input()?;
-    let mut repeats = n.extents(name)?;
-    let mut dims = n.dims(x)?;
+    let mut repeats = n.wholes(name)?;
+    let mut dims = n.shape(x).dims().to_vec();
     while repeats.len() < dims.len() {
-        repeats.insert(0, 1);
+        repeats.insert(0, 1.into());
     }
     while dims.len() < repeats.len() {
-        dims.insert(0, 1);
+        dims.insert(0, Dim::Known(1));
     }
-    let x = n.reshape(x, &dims)?;
-    one(if repeats.iter().all(|&r| r == 1) { x } else { n.add(Tile { repeats: repeats.into() }, &[x])? })
+    let x = n.reshape_to(x, dims.into_iter().collect())?;
+    let known: Option<Vec<i64>> = repeats.iter().map(Expr::constant).collect();
+    match known {
+        Some(all) if all.iter().all(|&r| r == 1) => one(x),
+        Some(all) => one(n.add(Tile { repeats: extents(&all)?.into() }, &[x])?),
+        None => one(tiled(n, x, &repeats)?),
+    }
 }
 
 /// Repeats each element along an axis by the same number of times.
 fn repeat_interleave(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
-    let times = n.required_int("repeats")?;
-    let times = extent(times)?;
-    let x = if n.has("dim") { x } else { n.reshape(x, &[n.dims(x)?.iter().product()])? };
+    let times = shape_of(&[n.whole("repeats")?])?.dims()[0].clone();
+    let x = if n.has("dim") { x } else { flat(n, x)? };
     let axis = n.int("dim", 0)?;
     let axis = n.axis(axis, x)?;
-    n.optional_int("output_size")?;
-    let mut dims = n.dims(x)?;
-    dims.insert(axis + 1, 1);
-    let apart = n.reshape(x, &dims)?;
+    n.optional_whole("output_size")?;
+    let mut dims = n.shape(x).dims().to_vec();
+    dims.insert(axis + 1, Dim::Known(1));
+    let apart = n.reshape_to(x, dims.iter().cloned().collect())?;
     dims[axis + 1] = times;
-    let repeated = n.expand(apart, &dims)?;
+    let repeated = n.expand_to(apart, dims.iter().cloned().collect())?;
+    let longer = count(n, &dims[axis..=axis + 1])?;
     dims.remove(axis + 1);
-    dims[axis] *= times;
-    one(n.reshape(repeated, &dims)?)
+    dims[axis] = longer;
+    one(n.reshape_to(repeated, dims.into_iter().collect())?)
+}
+
+/// The elements as a vector.
+pub(super) fn flat(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
+    let all = count(n, n.shape(x).dims())?;
+    n.reshape_to(x, [all].into_iter().collect())
 }
 
 fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -321,23 +356,34 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn pad_in(n: &mut NodeCx<'_, '_>, mode: &str) -> Result<Values, Refusal> {
     let x = n.input()?;
     let name = if n.has("pad") { "pad" } else { "padding" };
-    let (pads, value) = (n.ints(name)?, n.float("value", 0.0)?);
-    let dims = n.dims(x)?;
-    if pads.len() % 2 != 0 || pads.len() > 2 * dims.len() {
-        return Err(Refusal::Invalid(format!("pads {pads:?} for {}", n.ty(x))));
+    let (asked, value) = (n.wholes(name)?, n.float("value", 0.0)?);
+    let rank = n.rank(x);
+    if asked.len() % 2 != 0 || asked.len() > 2 * rank {
+        return Err(Refusal::Invalid(format!("pads {} for {}", list(&asked), n.ty(x))));
     }
-    let mut before = Extents::from_elem(0, dims.len());
+    let Some(pads) = asked.iter().map(Expr::constant).collect::<Option<Vec<i64>>>() else {
+        if mode != "constant" {
+            return Err(Refusal::Open(n.shape(x).clone()));
+        }
+        let pair = |(i, pair): (usize, &[Expr])| (rank - 1 - i, [pair[0].clone(), pair[1].clone()]);
+        let by_axis: Vec<_> = asked.chunks_exact(2).enumerate().map(pair).collect();
+        let value = n.scalar(value, x)?;
+        return one(pad_open(n, x, &by_axis, value)?);
+    };
+    let mut before = Extents::from_elem(0, rank);
     let mut after = before.clone();
     let mut cuts = Vec::new();
     for (i, pair) in pads.chunks_exact(2).enumerate() {
-        let axis = dims.len() - 1 - i;
+        let axis = rank - 1 - i;
         let (front, back) = (pair[0], pair[1]);
         (before[axis], after[axis]) = (extent(front.max(0))?, extent(back.max(0))?);
         let (front, back) = (extent(front.min(0).saturating_neg())?, extent(back.min(0).saturating_neg())?);
         if front + back > 0 {
-            let len = dims[axis].checked_sub(front + back).filter(|&len| len > 0);
+            let removed = Expr::from((front + back) as i64);
+            let len =
+                n.shape(x).dims()[axis].expr().minus(&removed).filter(|len| len.bounds().1.is_none_or(|most| most > 0));
             let len = len.ok_or_else(|| Refusal::Invalid(format!("pads {pads:?} cut away all of {}", n.ty(x))))?;
-            cuts.insert(0, Range { axis, start: front, len, step: 1 });
+            cuts.push(OpenSlice { axis, start: Expr::from(front as i64), len });
         }
     }
     let mode = match mode {
@@ -346,7 +392,7 @@ fn pad_in(n: &mut NodeCx<'_, '_>, mode: &str) -> Result<Values, Refusal> {
         "replicate" if cuts.is_empty() => PadMode::Edge,
         other => return Err(Refusal::Unsupported(format!("padding in mode {other} is not supported here"))),
     };
-    let inner = if cuts.is_empty() { x } else { n.add(Slice { ranges: cuts }, &[x])? };
+    let inner = cuts.into_iter().rev().try_fold(x, |x, cut| part(n, x, cut))?;
     let none = before.iter().chain(&after).all(|&p| p == 0);
     one(if none { inner } else { n.add(Pad { before, after, mode }, &[inner])? })
 }
@@ -356,53 +402,56 @@ fn pixels(n: &mut NodeCx<'_, '_>, shuffle: bool) -> Result<Values, Refusal> {
     let x = n.input()?;
     let block = n.required_int(if shuffle { "upscale_factor" } else { "downscale_factor" })?;
     let block = extent(block)?;
-    let dims = n.dims(x)?;
-    let &[.., channels, height, width] = dims.as_slice() else {
+    let dims = n.shape(x).dims().to_vec();
+    let Some(image) = dims.len().checked_sub(3) else {
         return Err(Refusal::Invalid(format!("{} is no image", n.ty(x))));
     };
-    let outer = &dims[..dims.len() - 3];
-    let image = n.reshape(x, &[outer.iter().product(), channels, height, width])?;
+    let (outer, inner) = dims.split_at(image);
+    let images = count(n, outer)?;
+    let image = n.reshape_to(x, [images].into_iter().chain(inner.iter().cloned()).collect())?;
     let y = if shuffle {
         n.add(DepthToSpace { block, channel_first: true }, &[image])?
     } else {
         unshuffled(n, image, block)?
     };
-    let dims: Extents = outer.iter().copied().chain(n.dims(y)?[1..].iter().copied()).collect();
-    one(n.reshape(y, &dims)?)
+    let dims = outer.iter().cloned().chain(n.shape(y).dims()[1..].iter().cloned()).collect();
+    one(n.reshape_to(y, dims)?)
 }
 
 /// The graph's operator has the block outside the channels; here it is inside.
 fn unshuffled(n: &mut NodeCx<'_, '_>, x: ValueId, block: usize) -> Result<ValueId, Refusal> {
     let y = n.add(SpaceToDepth { block }, &[x])?;
-    let dims = n.dims(y)?;
-    let channels = n.dims(x)?[1];
-    let apart = n.reshape(y, &[dims[0], block * block, channels, dims[2], dims[3]])?;
+    let shape = n.shape(y).clone();
+    let [images, _, height, width] = shape.dims() else { return Err(Refusal::Open(shape)) };
+    let channels = n.shape(x).dims()[1].clone();
+    let apart = [images.clone(), (block * block).into(), channels, height.clone(), width.clone()];
+    let apart = n.reshape_to(y, apart.into_iter().collect())?;
     let inside = n.transpose(apart, &[0, 2, 1, 3, 4])?;
-    n.reshape(inside, &dims)
+    n.reshape_to(inside, shape)
 }
 
 fn channel_shuffle(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let groups = n.required_int("groups")?;
     let groups = extent(groups)?;
-    let dims = n.dims(x)?;
-    if dims.len() < 2 || groups == 0 || !dims[1].is_multiple_of(groups) {
-        return Err(Refusal::Invalid(format!("{groups} groups for {}", n.ty(x))));
-    }
-    let apart: Extents = [dims[0], groups, dims[1] / groups].into_iter().chain(dims[2..].iter().copied()).collect();
-    let mut perm: Extents = (0..apart.len()).collect();
+    let shape = n.shape(x).clone();
+    let channels = shape.dims().get(1).and_then(Dim::known).filter(|c| groups > 0 && c.is_multiple_of(groups));
+    let channels = channels.ok_or_else(|| Refusal::Invalid(format!("{groups} groups for {}", n.ty(x))))?;
+    let split = [shape.dims()[0].clone(), groups.into(), (channels / groups).into()];
+    let apart: Shape = split.into_iter().chain(shape.dims()[2..].iter().cloned()).collect();
+    let mut perm: Extents = (0..apart.rank()).collect();
     perm.swap(1, 2);
-    let y = n.reshape(x, &apart)?;
+    let y = n.reshape_to(x, apart)?;
     let y = n.transpose(y, &perm)?;
-    one(n.reshape(y, &dims)?)
+    one(n.reshape_to(y, shape)?)
 }
 
 /// Each matrix with the elements below (`upper`) or above a diagonal set to zero.
 fn triangular(n: &mut NodeCx<'_, '_>, upper: bool) -> Result<Values, Refusal> {
     let x = n.input()?;
     let diagonal = n.int("diagonal", 0)?;
-    let dims = n.dims(x)?;
-    let &[.., rows, columns] = dims.as_slice() else {
+    let dims = n.shape(x).dims().to_vec();
+    let [.., rows, columns] = dims.as_slice() else {
         return Err(Refusal::Invalid(format!("{} holds no matrices", n.ty(x))));
     };
     let kept = triangle(n, rows, columns, diagonal, upper)?;

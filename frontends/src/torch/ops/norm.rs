@@ -29,7 +29,7 @@ pub(super) const ROWS: &[Row] = &[
     ("native_group_norm", |n| {
         // The extents, which follow from the operand.
         for name in ["N", "C", "HxW"] {
-            n.required_int(name)?;
+            n.whole(name)?;
         }
         let groups = n.required_int("group")?;
         group_norm(n, groups)
@@ -59,7 +59,7 @@ fn vector(n: &mut NodeCx<'_, '_>, x: ValueId, count: usize, value: f64) -> Resul
 
 /// The optional parameters; the defaults are scale 1, bias 0.
 fn scale_and_bias(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Option<(ValueId, ValueId)>, Refusal> {
-    let channels = n.dims(x)?.get(1).copied().unwrap_or(0);
+    let channels = n.known_extent(x, 1)?;
     Ok(match (n.optional("weight")?, n.optional("bias")?) {
         (None, None) => None,
         (Some(scale), Some(bias)) => Some((scale, bias)),
@@ -170,7 +170,7 @@ fn cosine_similarity(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.axis(axis, product)?;
     let mut y = n.reduce(ReduceFn::Sum, product, &[axis], false)?;
     for v in [a, b] {
-        let v = n.expand(v, &n.dims(product)?)?;
+        let v = n.expand_to(v, n.shape(product).clone())?;
         let square = n.binary(BinaryFn::Mul, v, v)?;
         let sum = n.reduce(ReduceFn::Sum, square, &[axis], false)?;
         let norm = n.unary(UnaryFn::Sqrt, sum)?;

@@ -1,7 +1,7 @@
 //! Pooling.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{BinaryFn, Concat, Extents, MatMul, PoolFn, Range, ReduceFn, Slice};
+use qcc_ir::{Dim, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -86,14 +86,17 @@ fn adaptive(n: &mut NodeCx<'_, '_>, spatial: usize, f: PoolFn) -> Result<Values,
 }
 
 fn cover(n: &mut NodeCx<'_, '_>, x: ValueId, sizes: &[usize], f: PoolFn) -> Result<ValueId, Refusal> {
-    let image: Extents = n.dims(x)?.get(2..).unwrap_or_default().into();
-    if image.len() != sizes.len() || image.contains(&0) || sizes.contains(&0) {
+    let shape = n.shape(x).clone();
+    let spatial = shape.dims().get(2..).unwrap_or_default();
+    if spatial.len() != sizes.len() || spatial.contains(&Dim::Known(0)) || sizes.contains(&0) {
         return Err(Refusal::Invalid(format!("windows {sizes:?} for {}", n.ty(x))));
     }
     if sizes.iter().all(|&s| s == 1) {
         let axes: Extents = (2..n.rank(x)).collect();
         return n.reduce(if f == PoolFn::Max { ReduceFn::Max } else { ReduceFn::Mean }, x, &axes, true);
     }
+    let image: Option<Extents> = spatial.iter().map(Dim::known).collect();
+    let image = image.ok_or(Refusal::Open(shape))?;
     if image.iter().zip(sizes).all(|(i, s)| i.is_multiple_of(*s)) {
         let kernel: Extents = image.iter().zip(sizes).map(|(i, s)| i / s).collect();
         let none = Extents::from_elem(0, sizes.len());

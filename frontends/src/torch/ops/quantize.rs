@@ -101,7 +101,7 @@ fn qparams(n: &mut NodeCx<'_, '_>, storage: StorageType) -> Result<QuantParams, 
 fn known(n: &mut NodeCx<'_, '_>, name: &str) -> Result<f64, Refusal> {
     match n.operand(name)? {
         Operand::Number(number) => Ok(number.float()),
-        Operand::Tensor(v) => match n.constant(v).filter(|t| t.len() == 1) {
+        Operand::Tensor(v) | Operand::Open(v) => match n.constant(v).filter(|t| t.len() == 1) {
             Some(t) => Ok(t.floats()[0].into()),
             None => Err(Refusal::NotConstant { index: 1, name: name.into() }),
         },

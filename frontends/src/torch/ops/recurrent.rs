@@ -1,7 +1,7 @@
 //! Recurrent layers.
 
-use qcc_ir::ops::{BinaryFn, Cell, Concat, Extents, Gather, Range, Recurrent, Slice};
-use qcc_ir::{Shape, Tensor, ValueId};
+use qcc_ir::ops::{BinaryFn, Cell, Concat, Gather, Range, Recurrent, Slice};
+use qcc_ir::{Dim, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -70,7 +70,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, first: &[ValueId]) -> Result<Value
         return Err(Refusal::Unsupported("recurrent layers with projections (proj_size) are not supported".into()));
     }
     let single = n.rank(x) == 2;
-    let mut y = if single { n.reshape(x, &with_axis(&n.dims(x)?, 1))? } else { x };
+    let mut y = if single { n.reshape_to(x, with_axis(n.shape(x), 1))? } else { x };
     if batch_first && !single {
         y = n.transpose(y, &[1, 0, 2])?;
     }
@@ -86,7 +86,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, first: &[ValueId]) -> Result<Value
             let results = n.add_all(Recurrent { cell, reverse: way == 1, clip: None }, &operands)?;
             ways.push(results[0]);
             for (all, &state) in last.iter_mut().zip(&results[1..]) {
-                all.push(n.reshape(state, &with_axis(&n.dims(state)?, 0))?);
+                all.push(n.reshape_to(state, with_axis(n.shape(state), 0))?);
             }
         }
         y = joined(n, &ways, 2)?;
@@ -107,20 +107,20 @@ fn step(n: &mut NodeCx<'_, '_>, cell: Cell, states: &[ValueId]) -> Result<Values
     let x = n.tensor("input")?;
     let mut parameters = Values::from_iter([n.tensor("w_ih")?, n.tensor("w_hh")?]);
     parameters.extend([n.optional("b_ih")?, n.optional("b_hh")?].into_iter().flatten());
-    let mut operands = Values::from_iter([n.reshape(x, &with_axis(&n.dims(x)?, 0))?]);
+    let mut operands = Values::from_iter([n.reshape_to(x, with_axis(n.shape(x), 0))?]);
     operands.extend(in_order(n, cell, &parameters)?);
     operands.extend_from_slice(states);
     let results = n.add_all(Recurrent { cell, reverse: false, clip: None }, &operands)?;
     Ok(results[1..].into())
 }
 
-fn with_axis(dims: &[usize], axis: usize) -> Extents {
-    dims[..axis].iter().copied().chain([1]).chain(dims[axis..].iter().copied()).collect()
+fn with_axis(shape: &Shape, axis: usize) -> Shape {
+    let (before, after) = shape.dims().split_at(axis.min(shape.rank()));
+    before.iter().cloned().chain([Dim::Known(1)]).chain(after.iter().cloned()).collect()
 }
 
 fn without_batch(n: &mut NodeCx<'_, '_>, v: ValueId) -> Result<ValueId, Refusal> {
-    let dims = n.dims(v)?;
-    n.reshape(v, &[dims[0], dims[2]])
+    n.reshape_to(v, n.shape(v).without(1))
 }
 
 fn joined(n: &mut NodeCx<'_, '_>, parts: &[ValueId], axis: usize) -> Result<ValueId, Refusal> {
@@ -132,11 +132,9 @@ fn joined(n: &mut NodeCx<'_, '_>, parts: &[ValueId], axis: usize) -> Result<Valu
 
 /// The initial state of one layer in one direction, `[N, H]`.
 fn state(n: &mut NodeCx<'_, '_>, states: ValueId, i: usize) -> Result<ValueId, Refusal> {
-    let dims = n.dims(states)?;
-    let hidden = dims.last().copied().unwrap_or(0);
-    let batch = if dims.len() == 3 { dims[1] } else { 1 };
+    let shape = n.shape(states).clone();
     let one = n.add(Slice { ranges: vec![Range { axis: 0, start: i, len: 1, step: 1 }] }, &[states])?;
-    n.reshape(one, &[batch, hidden])
+    if shape.rank() == 3 { n.reshape_to(one, shape.without(0)) } else { Ok(one) }
 }
 
 /// Weight, recurrent weight and bias with the gates in the graph's order.

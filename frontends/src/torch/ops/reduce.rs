@@ -1,10 +1,11 @@
 //! Reductions.
 
 use qcc_ir::ops::{ArgReduce, BinaryFn, Extents, ReduceFn, UnaryFn};
-use qcc_ir::{Elem, ValueId};
+use qcc_ir::{Dim, Elem, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use super::movement::flat;
 use crate::build::{Build, Values, log_sum_exp, one};
 use crate::refusal::Refusal;
 
@@ -105,7 +106,7 @@ fn arg(n: &mut NodeCx<'_, '_>, largest: bool) -> Result<Values, Refusal> {
     let x = n.input()?;
     let keep = n.flag("keepdim", false)?;
     let Some(axis) = n.optional_int("dim")? else {
-        let flat = n.reshape(x, &[n.dims(x)?.iter().product()])?;
+        let flat = flat(n, x)?;
         let index = n.add(ArgReduce { axis: 0, largest, keep: false }, &[flat])?;
         let dims = Extents::from_elem(1, if keep { n.rank(x) } else { 0 });
         return one(n.reshape(index, &dims)?);
@@ -126,23 +127,38 @@ fn spread(n: &mut NodeCx<'_, '_>, root: bool, with_mean: bool) -> Result<Values,
     let centred = n.binary(BinaryFn::Sub, x, mean)?;
     let square = n.binary(BinaryFn::Mul, centred, centred)?;
     let mut y = n.reduce(ReduceFn::Mean, square, &axes, keep)?;
-    let dims = n.dims(x)?;
-    let count: usize = axes.iter().map(|&a| dims[a]).product();
-    if count as f64 <= correction {
-        return Err(Refusal::Unsupported(format!("a variance of {count} elements with the correction {correction}")));
-    }
+    let counted: Vec<Dim> = axes.iter().map(|&a| n.shape(x).dims()[a].clone()).collect();
+    let count = Shape::count(&counted).ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
     if correction != 0.0 {
-        let factor = n.scalar(count as f64 / (count as f64 - correction), y)?;
+        let factor = corrected(n, &count, correction, y)?;
         y = n.binary(BinaryFn::Mul, y, factor)?;
+    } else if count == Dim::Known(0) {
+        return Err(Refusal::Unsupported("a variance of 0 elements".into()));
     }
     if root {
         y = n.unary(UnaryFn::Sqrt, y)?;
     }
     let mut values = Values::from_iter([y]);
     if with_mean {
-        values.push(n.reshape(mean, &n.dims(y)?)?);
+        values.push(n.reshape_to(mean, n.shape(y).clone())?);
     }
     Ok(values)
+}
+
+/// The number of elements divided by that less a correction, as a scalar for `y`.
+fn corrected(n: &mut NodeCx<'_, '_>, count: &Dim, correction: f64, y: ValueId) -> Result<ValueId, Refusal> {
+    let Some(known) = count.known() else {
+        let all = n.add_whole(vec![count.expr()], Extents::new())?;
+        let all = n.cast(all, n.ty(y).elem.clone())?;
+        let correction = n.scalar(correction, y)?;
+        let fewer = n.binary(BinaryFn::Sub, all, correction)?;
+        return n.binary(BinaryFn::Div, all, fewer);
+    };
+    let known = known as f64;
+    if known <= correction {
+        return Err(Refusal::Unsupported(format!("a variance of {count} elements with the correction {correction}")));
+    }
+    n.scalar(known / (known - correction), y)
 }
 
 /// The 1-, 2- or maximum norm.
