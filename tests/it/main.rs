@@ -38,6 +38,7 @@ mod ort;
 mod pages;
 mod pareto;
 mod processors;
+mod programs;
 #[cfg(feature = "qnn")]
 mod qnn;
 mod ranges;
