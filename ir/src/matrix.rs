@@ -1,6 +1,7 @@
-//! Matrix products as the evaluator computes them, with results that do not depend on the processor or the number of
-//! threads.
+//! Matrix products as the evaluator computes them, and convolutions as such products. Results do not depend on the
+//! processor or the number of threads.
 
+pub use crate::kernels::conv::Windows;
 pub use crate::kernels::matrix::View;
 
 use crate::kernels::gemm::gemm;

@@ -3,6 +3,7 @@
 mod depthwise;
 mod geometry;
 mod patches;
+mod windows;
 
 use std::ops::Range;
 
@@ -18,6 +19,7 @@ pub(crate) use depthwise::Depthwise;
 pub(crate) use geometry::Geometry;
 use geometry::Piece;
 use patches::Patches;
+pub use windows::Windows;
 
 /// For each image, group and term of the weight's reduction axis in turn, `emit` receives image, group, term, positions
 /// and the accumulators there, one row for each filter of the group. The planes are tensors of the same size.
@@ -202,7 +204,21 @@ mod tests {
             if let Some(y) = shape_of(&op, &[&x, &w, &bias]) {
                 let found = conv(&op, &[&x, &w, &bias]).unwrap();
                 prop_assert_eq!(found[0].dims(), y.clone());
-                prop_assert_eq!(found[0].view::<f32>().to_vec(), naive(&op, &x, &w, &bias.view::<f32>(), &y));
+                let expected = naive(&op, &x, &w, &bias.view::<f32>(), &y);
+                prop_assert_eq!(found[0].view::<f32>().to_vec(), expected.clone());
+                // The products of the rows of windows and the filters are the same.
+                if groups == 1 {
+                    let windows = Windows::new(&op, &x, &w.dims()[1..]);
+                    let (all, depth) = (windows.positions(), w.len() / filters);
+                    let mut products = vec![0.0; all * filters];
+                    let (filter, biases) = (w.view::<f32>(), bias.view::<f32>());
+                    let weights = View::new(&filter, filters, depth).transposed();
+                    let rows = windows.rows(0..all);
+                    gemm(&mut products, View::new(&rows, all, depth), weights, Bias::Cols(&biases)).unwrap();
+                    let each = all / batch;
+                    let place = |i: usize| (i / filters / each * filters + i % filters) * each + i / filters % each;
+                    prop_assert!(products.iter().enumerate().all(|(i, y)| *y == expected[place(i)]));
+                }
             }
         }
 

@@ -150,6 +150,14 @@ impl Geometry {
         (z < self.image[0] && y < self.image[1]).then(|| z * self.image[1] + y)
     }
 
+    /// The pixel under a tap at a position of the window, in the plane of a channel; `None` for padding.
+    pub(super) fn pixel(&self, tap: &Tap, position: usize) -> Option<usize> {
+        let [_, height, width] = self.steps;
+        let (z, y, step) = (position / width / height, position / width % height, position % width);
+        let row = self.row(tap, [z * self.stride[0], y * self.stride[1]]).filter(|_| tap.inside.contains(&step))?;
+        Some(row * self.image[2] + step * self.stride[2] + tap.offset[2] - self.before[2])
+    }
+
     /// The pieces of a line for one tap.
     #[inline(always)]
     pub(super) fn pieces(&self, tap: &Tap, line: &Line, mut add: impl FnMut(Piece)) {
@@ -170,6 +178,7 @@ impl Geometry {
 }
 
 /// A tap of the window.
+#[derive(Debug)]
 pub(crate) struct Tap {
     /// Its distance from the first tap.
     pub(super) offset: [usize; 3],
