@@ -6,21 +6,25 @@ use qcc_ir::target::Target;
 use qcc_ir::{Graph, ValueId};
 use qcc_passes::Given;
 use qcc_passes::calibrate::{
-    CalibrationTable, Method, Statistics, Wanted, implied_ranges, observe, ranges_by_name, second_moments, tables,
-    without_range,
+    CalibrationTable, Factors, Method, Statistics, Wanted, implied_ranges, observe, ranges_by_name, second_moments,
+    tables, without_range,
 };
 
 use super::narrow::{Narrowing, few};
 use crate::data::{SYNTHETIC_DATA, Samples};
 use crate::observer::{Observer, flow};
+use crate::options::{Effort, Options};
 use crate::outcome::Failure;
 use crate::precision::Precision;
-use crate::quality::Evidence;
+use crate::quality::{Evidence, cost_of_run};
 use crate::ranges::StoredRanges;
 use crate::reader::Reader;
 
 /// The factor by which numbers may exceed those seen in calibration before 16 bits clip them. It costs one bit.
 const HEADROOM: f64 = 2.0;
+
+/// The cost of evaluating a model on a sample below which weights of int8 models are rounded in several ways.
+const CHEAP: u64 = 100_000_000;
 
 impl Narrowing<'_> {
     /// True if calibration is needed.
@@ -28,12 +32,22 @@ impl Narrowing<'_> {
         calibrates(self.options.precision, self.facts.given)
     }
 
-    /// True if weights are rounded by the second moments of activations on these samples.
-    pub(super) fn compensates(&self, samples: &Samples) -> bool {
-        compensates(self.options.precision, self.facts.given) && !samples.is_random() && samples.synthetic().is_none()
+    /// The samples by whose second moments weights are rounded, if they are. With quantized activations that must gain at the
+    /// outputs, which is only known on samples that are compared. With 8-bit activations, whose errors are larger than
+    /// those of weights in most models, it is tried only where it takes little time.
+    pub(super) fn compensates<'e>(&self, evidence: &'e Evidence) -> Option<&'e Samples> {
+        let Options { precision, effort, .. } = self.options;
+        let measured = evidence.validation.is_some() && *effort != Effort::Fast;
+        let tried = match precision {
+            Precision::Int8 => measured && cost_of_run(self.source) <= CHEAP,
+            Precision::W8A16 => measured,
+            _ => true,
+        };
+        let real = |samples: &&Samples| !samples.is_random() && samples.synthetic().is_none();
+        evidence.calibration.as_ref().filter(real).filter(|_| tried && compensates(*precision, self.facts.given))
     }
 
-    /// The tables with the second moments of activations; new ones where no ranges are calibrated.
+    /// Tables with the second moments of activations, without ranges.
     pub(super) fn find_factors(
         &self,
         samples: &Samples,
@@ -48,15 +62,9 @@ impl Narrowing<'_> {
         };
         let found = second_moments(&self.joint, &floats, samples.len(), |i| reader.read(i), &mut done);
         let (factors, read) = finished(found, observer)?;
-        let unread = reader.unread(read == Some(0))?;
-        let tables = match self.calibrates() {
-            true => self.ranges.clone(),
-            false => {
-                diagnostics.extend(unread);
-                tables(self.wanted(), &floats, Statistics::default(), Method::MinMax)
-            }
-        };
-        Ok(tables.into_iter().map(|table| table.with_factors(factors.clone())).collect())
+        diagnostics.extend(reader.unread(read == Some(0))?);
+        let statistics = Statistics { factors, ..Statistics::default() };
+        Ok(tables(self.wanted(), &floats, statistics, Method::MinMax))
     }
 
     /// The calibration tables: from ranges of another tool, statistics, or calibration samples.
@@ -101,14 +109,24 @@ impl Narrowing<'_> {
         diagnostics: &mut Vec<Diagnostic>,
         observer: &mut dyn Observer,
     ) -> Result<Statistics, Failure> {
-        let wanted = self.wanted();
+        let rounded_for = self.compensates(evidence);
+        let wanted = match rounded_for {
+            Some(_) => self.wanted().with_moments(&self.joint, &self.floats.iter().collect::<Vec<_>>()),
+            None => self.wanted(),
+        };
         match (&evidence.statistics, &evidence.calibration) {
             (Some(stored), _) => {
                 diagnostics.extend(stored.file.is_random().then(random_data));
                 diagnostics.extend(stored.file.synthetic().map(synthetic_data));
                 let targets: Vec<&str> = self.targets.iter().map(|target| target.title()).collect();
                 let found = stored.of(self.source, &self.joint, &wanted, &targets);
-                Ok(found.map_err(|e| Diagnostic::from(&e))?)
+                let found = found.map_err(|e| Diagnostic::from(&e))?;
+                // Second moments are not stored.
+                let factors = match rounded_for {
+                    Some(samples) => self.observe(&wanted, samples, diagnostics, observer)?.factors,
+                    None => Factors::default(),
+                };
+                Ok(Statistics { factors, ..found })
             }
             (None, Some(samples)) => self.observe(&wanted, samples, diagnostics, observer),
             (None, None) => Ok(Statistics::default()),
@@ -197,7 +215,8 @@ fn synthetic_data(pictures: usize) -> Diagnostic {
 
 /// True if the rounding of weights depends on samples, where there are some.
 pub(super) fn compensates(precision: Precision, given: Given) -> bool {
-    matches!(precision, Precision::W8A16 | Precision::W8A32 | Precision::W4A32) && given == Given::Nothing
+    let narrow = matches!(precision, Precision::Int8 | Precision::W8A16 | Precision::W8A32 | Precision::W4A32);
+    narrow && given == Given::Nothing
 }
 
 /// True if calibration is needed: the source model does not define all quantization parameters.

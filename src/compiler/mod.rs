@@ -34,6 +34,7 @@ mod job;
 mod narrow;
 mod pipeline;
 mod repair;
+mod variants;
 
 use job::{Datasets, Job};
 

@@ -12,7 +12,7 @@ use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, StorageType, Tensor};
 use qcc_passes::calibrate::CalibrationTable;
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
-use qcc_passes::quantize::{self, Dynamic, Quantized};
+use qcc_passes::quantize::{Dynamic, Quantized};
 use qcc_passes::{Context, Given, PassError, PassId, SharedGraph, SourceFacts, Stage};
 use rayon::prelude::*;
 
@@ -26,7 +26,7 @@ use crate::options::{Effort, Options};
 use crate::outcome::Failure;
 use crate::precision::Precision;
 use crate::quality::{
-    Evidence, ParetoPoint, Quality, Repair, Trial, Validation, advice, check_ranges, chosen, not_compared, trials,
+    Evidence, ParetoPoint, Quality, Repair, Trial, Validation, advice, check_ranges, not_compared, trials,
 };
 use crate::reader::Reader;
 
@@ -56,10 +56,26 @@ pub(super) struct Narrowed {
     pub(super) place: usize,
     /// Where activations may be quantized dynamically.
     pub(super) dynamic: Dynamic,
+    /// Weights compensate each other's rounding errors, where second moments are known.
+    pub(super) compensate: bool,
     pub(super) quantized: Quantized,
     /// The graphs after passes that are to be shown.
     shown: Vec<(PassId, Graph)>,
     diagnostics: Vec<Diagnostic>,
+}
+
+/// A model, the comparison of its values with those of the float model, and what follows for the report.
+pub(super) struct Measured {
+    pub(super) narrowed: Narrowed,
+    pub(super) fidelity: Fidelity,
+    pub(super) quality: Quality,
+}
+
+impl Measured {
+    pub(super) fn new(narrowed: Narrowed, fidelity: Fidelity) -> Self {
+        let quality = Quality::of(fidelity.clone(), &narrowed.quantized.graph);
+        Measured { narrowed, fidelity, quality }
+    }
 }
 
 /// What a search for parts to keep in higher precision found.
@@ -127,7 +143,7 @@ impl<'a> Narrowing<'a> {
             clock.stage("calibrate", observer);
             self.ranges = self.find_ranges(evidence, diagnostics, observer)?;
         }
-        if let Some(samples) = evidence.calibration.as_ref().filter(|samples| self.compensates(samples)) {
+        if let Some(samples) = self.compensates(evidence).filter(|_| !self.calibrates()) {
             clock.stage("calibrate", observer);
             self.ranges = self.find_factors(samples, diagnostics, observer)?;
         }
@@ -135,7 +151,7 @@ impl<'a> Narrowing<'a> {
         let asked = Variant::asked(self.options);
         let wanted: Vec<PassId> = self.shown_passes(observer)?;
         let narrow = |place| self.narrow(place, &asked, &wanted);
-        let mut narrowed = (0..lowered.len()).into_par_iter().map(narrow).collect::<Result<Vec<_>, _>>()?;
+        let narrowed = (0..lowered.len()).into_par_iter().map(narrow).collect::<Result<Vec<_>, _>>()?;
         let Some(samples) = &evidence.validation else {
             self.report_work(&narrowed, lowered, diagnostics);
             diagnostics.extend(narrowed.iter().filter_map(|n| self.lost_inputs(n)));
@@ -145,47 +161,28 @@ impl<'a> Narrowing<'a> {
         diagnostics.extend(not_compared(self.source));
         let alternatives = self.alternatives(&narrowed, &wanted)?;
         clock.stage("compare", observer);
-        let failed = |e: RunError| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
         let reader = Reader::new(samples);
         let all: Vec<&Narrowed> =
-            narrowed.iter().zip(&alternatives).flat_map(|(n, a)| std::iter::once(n).chain(a)).collect();
+            narrowed.iter().zip(&alternatives).flat_map(|(n, a)| std::iter::once(n).chain(a.iter())).collect();
         let found = self.compare(&all, &reader).map_err(failed)?;
         let read = found.iter().map(|f| f.samples).max().unwrap_or(0);
         diagnostics.extend(reader.unread(read == 0)?);
-        let mut found = found.into_iter();
-        let quality = |n: &Narrowed, found: &Fidelity| Quality::of(found.clone(), &n.quantized.graph);
-        for ((l, n), alternative) in lowered.iter_mut().zip(&mut narrowed).zip(alternatives) {
-            let Some(mut own) = found.next() else { break };
-            let mut its_quality = quality(n, &own);
-            if let Some((alternative, other)) = alternative.and_then(|a| Some((a, found.next()?))) {
-                let others_quality = quality(&alternative, &other);
-                let (better, is_other) = chosen(its_quality, others_quality, self.options.precision);
-                its_quality = better;
-                if is_other {
-                    (*n, own) = (alternative, other);
-                }
-            }
+        let (mut found, mut written) = (found.into_iter(), Vec::new());
+        for (l, of_target) in lowered.iter_mut().zip(narrowed.into_iter().zip(alternatives)) {
+            let Some(mut best) = self.best(of_target, &mut found, &wanted, samples)? else { break };
             if self.repairs() {
-                let asked = !self.options.gate.is_open() || !self.options.budget.is_open();
-                let Repaired { better, points } = match self.repair(n, &own, evidence, &wanted) {
-                    // Without a requirement the model is written as it is.
-                    Err(failure) if !asked && !matches!(failure, Failure::Cancelled) => Repaired::default(),
-                    other => other?,
-                };
-                if let Some((better, fidelity, repair)) = better {
-                    its_quality = Quality { repair: Some(repair), ..quality(&better, &fidelity) };
-                    (*n, own) = (better, fidelity);
-                }
-                its_quality.pareto = points;
+                best = self.repaired(best, evidence, &wanted)?;
             }
-            if its_quality.outputs.iter().any(|o| o.is_poor()) {
-                diagnostics.push(self.advice(n, &own, &its_quality, samples).map_err(failed)?);
+            let Measured { narrowed: n, fidelity, mut quality } = best;
+            if quality.outputs.iter().any(|o| o.is_poor()) {
+                diagnostics.push(self.advice(&n, &fidelity, &quality, samples).map_err(failed)?);
             }
             let (float, narrow) = (&self.floats[n.place], &n.quantized);
-            its_quality.set_values(details::values(float, &self.ranges[n.place], &narrow.graph, &narrow.values));
-            l.quality = Some(its_quality);
+            quality.set_values(details::values(float, &self.ranges[n.place], &narrow.graph, &narrow.values));
+            l.quality = Some(quality);
+            written.push(n);
         }
-        hand_over(narrowed, lowered, diagnostics, observer);
+        hand_over(written, lowered, diagnostics, observer);
         let data = samples.to_string();
         let synthetic = samples.synthetic().is_some();
         Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen_by_calibration(), synthetic }))
@@ -212,32 +209,22 @@ impl<'a> Narrowing<'a> {
         }
     }
 
-    /// For each model another that may be better: of weights that compensate each other's errors, the one with
-    /// weights rounded to the nearest; else the one with float results of the last contractions.
-    fn alternatives(&self, narrowed: &[Narrowed], shown: &[PassId]) -> Result<Vec<Option<Narrowed>>, Failure> {
-        if self.ranges.iter().any(CalibrationTable::has_factors) {
-            let variant = Variant { compensate: false, ..Variant::asked(self.options) };
-            return narrowed.par_iter().map(|n| self.narrow(n.place, &variant, shown).map(Some)).collect();
-        }
-        self.with_float_ends(narrowed, shown)
-    }
-
-    /// The same models with float results of the last contractions, where targets have kernels for that.
-    fn with_float_ends(&self, narrowed: &[Narrowed], shown: &[PassId]) -> Result<Vec<Option<Narrowed>>, Failure> {
-        let variant = Variant::asked(self.options);
-        let asked = self.options.precision == Precision::Int8
-            && self.facts.given == Given::Nothing
-            && variant.dynamic != Dynamic::Never;
-        let variant = Variant { dynamic: Dynamic::AtEnds, ..variant };
-        let count = |n: &Narrowed| fidelity::dynamic(&n.quantized.graph).len();
-        let other = |n: &Narrowed| {
-            if !asked || !quantize::may_be_dynamic(&self.floats[n.place], self.targets[n.place]) {
-                return Ok(None);
-            }
-            let real = self.narrow(n.place, &variant, shown)?;
-            Ok(Some(real).filter(|real| count(real) != count(n)))
+    /// The model, with parts in higher precision if its outputs are worse than required.
+    fn repaired(&self, own: Measured, evidence: &Evidence, shown: &[PassId]) -> Result<Measured, Failure> {
+        let asked = !self.options.gate.is_open() || !self.options.budget.is_open();
+        let Repaired { better, points } = match self.repair(&own.narrowed, &own.fidelity, evidence, shown) {
+            // Without a requirement the model is written as it is.
+            Err(failure) if !asked && !matches!(failure, Failure::Cancelled) => Repaired::default(),
+            other => other?,
         };
-        narrowed.par_iter().map(other).collect()
+        let mut best = own;
+        if let Some((better, fidelity, repair)) = better {
+            let compensation_gain = best.quality.compensation_gain;
+            best = Measured::new(better, fidelity);
+            best.quality = Quality { repair: Some(repair), compensation_gain, ..best.quality };
+        }
+        best.quality.pareto = points;
+        Ok(best)
     }
 
     /// The warning of matrices with 8-bit weights although 4 bits are requested.
@@ -303,7 +290,8 @@ impl<'a> Narrowing<'a> {
             cx.diagnostics.extend(self.wider_weights(&graph, target));
         }
         let quantized = Quantized { graph, values: cx.values, lost_inputs: cx.lost_inputs, decisions: cx.decisions };
-        Ok(Narrowed { place, dynamic: variant.dynamic, quantized, shown: kept, diagnostics: cx.diagnostics })
+        let Variant { dynamic, compensate, .. } = *variant;
+        Ok(Narrowed { place, dynamic, compensate, quantized, shown: kept, diagnostics: cx.diagnostics })
     }
 
     pub(super) fn compare(&self, narrowed: &[&Narrowed], reader: &Reader<'_>) -> Result<Vec<Fidelity>, RunError> {
@@ -343,8 +331,8 @@ impl<'a> Narrowing<'a> {
             Given::Weights | Given::Some | Given::All => Vec::new(),
         };
         // A trial that fails is not recommended.
-        let (place, dynamic) = (narrowed.place, narrowed.dynamic);
-        let variant = |trial: &Trial| Variant { trial: trial.clone(), dynamic, raised: Vec::new(), compensate: true };
+        let Narrowed { place, dynamic, compensate, .. } = *narrowed;
+        let variant = |trial: &Trial| Variant { trial: trial.clone(), dynamic, raised: Vec::new(), compensate };
         let made =
             trials.into_iter().filter_map(|trial| Some((self.narrow(place, &variant(&trial), &[]).ok()?, trial)));
         let (narrowed, trials): (Vec<Narrowed>, Vec<Trial>) = made.unzip();
@@ -355,6 +343,11 @@ impl<'a> Narrowing<'a> {
         let data = if samples.synthetic().is_some() { "built-in pictures" } else { "the data" };
         Ok(advice(self.targets[place].name, data, precision, quality, &tried))
     }
+}
+
+/// The error for a model that cannot be evaluated.
+pub(super) fn failed(e: RunError) -> Failure {
+    Diagnostic::error("evaluation", format!("a model fails on a sample: {e}")).into()
 }
 
 /// Returns the graphs and their diagnostics.

@@ -1,8 +1,10 @@
 //! The choice between two quantized models by their outputs.
 
+use std::collections::HashMap;
+
 use qcc_passes::quality::BOXES_MEASURE;
 
-use super::{OutputReport, Quality};
+use super::{Deviation, OutputReport, Quality};
 use crate::precision::Precision;
 
 /// Minimum gain of agreement in percentage points. The gain must also exceed a few of the counted items: smaller gains
@@ -21,23 +23,23 @@ const BIT: f64 = 6.02;
 /// The SQNR in dB above which quantizing the last contractions costs an output little.
 const ENOUGH: f64 = 20.0;
 
+/// The gain in dB of the layers of a model with quantized activations that is not due to chance.
+const DIFFERENT: f64 = 0.5;
+
 /// The number of outputs whose gain is told.
 const SHOWN: usize = 3;
 
-/// The better of two models, and whether it is the second. With 8-bit activations, the second has float results of the
-/// last contractions, which must gain enough to justify dynamic quantization: not every runtime supports it. Else the
-/// first has weights that compensate each other's errors, and the second has weights that are rounded to the nearest.
-pub(crate) fn chosen(first: Quality, second: Quality, precision: Precision) -> (Quality, bool) {
-    if precision == Precision::Int8 {
-        return match gain(&first, &second) {
-            Some(gain) => (Quality { dynamic_gain: Some(gain), ..second }, true),
-            None => (first, false),
-        };
-    }
-    let pairs = || first.outputs.iter().zip(&second.outputs);
+/// The figures of both models, if weights that compensate each other's errors are better than weights that are rounded to
+/// the nearest: at the outputs and, where activations are quantized, in the layers, without a loss of agreement. Outputs on
+/// few samples may differ by chance; the mean of all layers does so less.
+pub(crate) fn better_rounding(compensated: &Quality, nearest: &Quality, precision: Precision) -> Option<String> {
+    let pairs = || compensated.outputs.iter().zip(&nearest.outputs);
     let total: f64 = pairs().filter_map(|(a, b)| Some(a.deviation.sqnr? - b.deviation.sqnr?)).sum();
-    if total <= 0.0 {
-        return (second, true);
+    let percent = |o: &OutputReport| o.agreement.as_ref().map(|a| a.percent);
+    let agrees = || pairs().all(|(a, b)| percent(a) >= percent(b));
+    let in_layers = || mean_gain(&compensated.layers, &nearest.layers) >= DIFFERENT;
+    if total.is_nan() || total <= 0.0 || (precision.quantizes_activations() && !(agrees() && in_layers())) {
+        return None;
     }
     let name = |o: &OutputReport| o.deviation.name.clone();
     let gained = |(a, b): (&OutputReport, &OutputReport)| {
@@ -45,12 +47,20 @@ pub(crate) fn chosen(first: Quality, second: Quality, precision: Precision) -> (
     };
     let gains: Vec<String> = pairs().filter_map(gained).collect();
     let more = if gains.len() > SHOWN { ", .." } else { "" };
-    let gain = format!("{}{more}", gains[..gains.len().min(SHOWN)].join(", "));
-    (Quality { compensation_gain: Some(gain), ..first }, false)
+    Some(format!("{}{more}", gains[..gains.len().min(SHOWN)].join(", ")))
 }
 
-/// The outputs that gain by float results, with both figures; `None` if none does.
-fn gain(integer: &Quality, real: &Quality) -> Option<String> {
+/// The mean gain in dB of the layers that both models have.
+fn mean_gain(better: &[Deviation], worse: &[Deviation]) -> f64 {
+    let worse: HashMap<&str, f64> = worse.iter().filter_map(|d| Some((&*d.name, d.sqnr?))).collect();
+    let gain = |d: &Deviation| Some(d.sqnr? - worse.get(&*d.name)?).filter(|gain| gain.is_finite());
+    let gains: Vec<f64> = better.iter().filter_map(gain).collect();
+    gains.iter().sum::<f64>() / gains.len().max(1) as f64
+}
+
+/// The outputs that gain by float results of the last contractions, with both figures; `None` if none does. They must gain
+/// enough to justify dynamic quantization: not every runtime supports it.
+pub(crate) fn better_ends(integer: &Quality, real: &Quality) -> Option<String> {
     let pairs = integer.outputs.iter().zip(&real.outputs);
     let gains: Vec<String> = pairs.filter_map(|(integer, real)| gained(integer, real)).collect();
     (!gains.is_empty()).then(|| gains.join(", "))
@@ -74,7 +84,7 @@ fn gained(integer: &OutputReport, real: &OutputReport) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Agreement, Deviation};
+    use super::super::Agreement;
     use super::*;
 
     fn output(sqnr: f64, percent: Option<f64>) -> OutputReport {

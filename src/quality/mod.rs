@@ -17,7 +17,7 @@ mod search;
 mod unknown;
 mod verify;
 
-pub(crate) use choice::chosen;
+pub(crate) use choice::{better_ends, better_rounding};
 pub use evidence::Validation;
 pub(crate) use evidence::{Evidence, affordable, cost_of_run};
 pub use gate::Gate;

@@ -226,6 +226,6 @@ impl Stored {
             }
             values.extend(found.into_iter().filter_map(|(v, stats)| Some((v, stats?.clone()))));
         }
-        Ok(Statistics { samples: file.samples(), values })
+        Ok(Statistics { samples: file.samples(), values, ..Statistics::default() })
     }
 }

@@ -11,9 +11,17 @@ use crate::reports::json;
 
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/digits");
 
+/// Targets with kernels for weights alone.
+const TARGETS: &[&str] = &["--to", "onnx,openvino"];
+
+/// The SQNR of the output of an artefact.
+fn sqnr(artefact: &Value) -> f64 {
+    artefact["quality"]["outputs"][0]["sqnr"].as_f64().unwrap()
+}
+
 /// The artefacts of a run that compares on all digits.
 fn artefacts(folder: &Path, precision: &str, data: &[&str]) -> Vec<Value> {
-    let run = ["m.onnx", "--to", "onnx,openvino", "--quantize", precision, "-o", "out/", "--report", "r.json"];
+    let run = ["m.onnx", "--quantize", precision, "-o", "out/", "--report", "r.json"];
     succeeds(folder, &[&run[..], data, &["--validate", DIGITS, "--scale", "1/255"]].concat());
     json(folder.join("r.json"))["artefacts"].as_array().unwrap().clone()
 }
@@ -23,10 +31,9 @@ fn artefacts(folder: &Path, precision: &str, data: &[&str]) -> Vec<Value> {
 fn weights_are_rounded_for_the_data() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("m.onnx"), lenet()).unwrap();
-    let sqnr = |a: &Value| a["quality"]["outputs"][0]["sqnr"].as_f64().unwrap();
     for precision in ["w4a32", "w8a32"] {
-        let nearest = artefacts(dir.path(), precision, &[]);
-        let compensated = artefacts(dir.path(), precision, &["--data", DIGITS]);
+        let nearest = artefacts(dir.path(), precision, TARGETS);
+        let compensated = artefacts(dir.path(), precision, &[TARGETS, &["--data", DIGITS]].concat());
         assert_eq!((nearest.len(), compensated.len()), (2, 2));
         for (nearest, compensated) in nearest.iter().zip(&compensated) {
             assert_eq!(nearest["quality"]["compensation_gain"], Value::Null);
@@ -36,8 +43,33 @@ fn weights_are_rounded_for_the_data() {
             assert_eq!(compensated["quality"]["compensation_gain"], told);
         }
         // Random numbers say nothing about the activations of real inputs.
-        for random in artefacts(dir.path(), precision, &["--data", "random"]) {
+        for random in artefacts(dir.path(), precision, &[TARGETS, &["--data", "random"]].concat()) {
             assert_eq!(random["quality"]["compensation_gain"], Value::Null);
         }
+    }
+}
+
+/// With quantized activations too, in convolutions as well. Nothing is tried with `--effort fast` or random data.
+#[test]
+fn quantized_activations_need_a_gain_in_the_layers() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("m.onnx"), lenet()).unwrap();
+    let run = |precision, more: &[&str]| artefacts(dir.path(), precision, more);
+    let gains = |artefacts: &[Value]| -> Vec<bool> {
+        artefacts.iter().map(|a| a["quality"]["compensation_gain"].is_string()).collect()
+    };
+    for precision in ["int8", "w8a16"] {
+        let data = if precision == "int8" { "onnx,openvino" } else { "onnx,tflite" };
+        let of = |more: &[&str]| run(precision, &[&["--to", data, "--data", DIGITS], more].concat());
+        let (fast, normal) = (of(&["--effort", "fast"]), of(&[]));
+        assert_eq!(gains(&fast), [false, false]);
+        assert_eq!(gains(&normal), [true, true], "{precision}");
+        for (nearest, compensated) in fast.iter().zip(&normal) {
+            let (before, after) = (sqnr(nearest), sqnr(compensated));
+            let told = format!("scores {after:.1} dB instead of {before:.1} dB");
+            assert_eq!(compensated["quality"]["compensation_gain"], told);
+            assert!(precision == "int8" || after > before + 2.0, "{precision} {before} {after}");
+        }
+        assert_eq!(gains(&run(precision, &["--to", data, "--data", "random"])), [false, false]);
     }
 }

@@ -1,14 +1,18 @@
 //! Second moments of the channels of an activation, and the factor of them that rounding needs.
 
+use qcc_ir::matrix::{View, multiply};
 use qcc_ir::vector::vectorized;
 use qcc_ir::{Shape, Tensor};
 use rayon::prelude::*;
 
-/// Rows that are added to the moments at once.
-const AT_ONCE: usize = 4;
+/// Rows whose products are summed before they are added to the moments.
+const ROWS: usize = 64;
 
-/// The columns of the matrix that are factorized at once.
+/// The columns of the matrix that are computed or factorized at once.
 const BLOCK: usize = 64;
+
+/// Columns that are subtracted in one pass over a row.
+const AT_ONCE: usize = 4;
 
 /// The share of each element of the diagonal that is added to it: moments of few rows fit these rows alone.
 const DAMPING: f64 = 0.1;
@@ -21,44 +25,53 @@ const FLOOR: f64 = 0.001;
 #[derive(Clone, Debug)]
 pub(crate) struct Moments {
     extent: usize,
+    /// Empty before the first rows.
     sums: Vec<f32>,
+    /// Rows that are not in the sums yet.
+    rows: Vec<f32>,
 }
 
 impl Moments {
     pub(crate) fn new(extent: usize) -> Self {
-        Moments { extent, sums: vec![0.0; extent * extent] }
+        Moments { extent, sums: Vec::new(), rows: Vec::new() }
     }
 
-    /// Adds the rows of `x`.
+    /// Adds the rows of `x`. The result depends on the rows and their order alone, not on how they are divided.
     pub(crate) fn add(&mut self, x: &[f32]) {
+        let full = ROWS * self.extent;
+        let first = (full - self.rows.len()).min(x.len());
+        self.rows.extend_from_slice(&x[..first]);
+        if self.rows.len() < full {
+            return;
+        }
+        let rows = std::mem::take(&mut self.rows);
+        self.add_products(&rows);
+        let parts = x[first..].chunks_exact(full);
+        self.rows.extend_from_slice(parts.remainder());
+        parts.for_each(|rows| self.add_products(rows));
+    }
+
+    fn add_products(&mut self, rows: &[f32]) {
         let n = self.extent;
-        let add = |(channel, sums): (usize, &mut [f32])| {
-            let sums = &mut sums[channel..];
-            let mut rest = x;
-            while rest.len() >= AT_ONCE * n {
-                let (rows, behind) = rest.split_at(AT_ONCE * n);
-                let row = |r: usize| (rows[r * n + channel], &rows[r * n + channel..(r + 1) * n]);
-                let ((a, xa), (b, xb), (c, xc), (d, xd)) = (row(0), row(1), row(2), row(3));
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        for i in 0..sums.len().min(xa.len()).min(xb.len()).min(xc.len()).min(xd.len()) {
-                            sums[i] += (a * xa[i] + b * xb[i]) + (c * xc[i] + d * xd[i]);
-                        }
-                    },
-                );
-                rest = behind;
+        self.sums.resize(n * n, 0.0);
+        let rows = View::new(rows, rows.len() / n, n);
+        self.sums.par_chunks_mut(BLOCK * n).enumerate().for_each(|(block, sums)| {
+            let start = block * BLOCK;
+            let (height, width) = (sums.len() / n, n - start);
+            let mut products = vec![0.0f32; height * width];
+            let left = rows.block(0..rows.rows(), start..start + height).transposed();
+            multiply(&mut products, left, rows.block(0..rows.rows(), start..n));
+            for (sums, products) in sums.chunks_exact_mut(n).zip(products.chunks_exact(width)) {
+                sums[start..].iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
             }
-            for row in rest.chunks_exact(n) {
-                sums.iter_mut().zip(&row[channel..]).for_each(|(sum, x)| *sum += row[channel] * x);
-            }
-        };
-        self.sums.par_chunks_mut(n.max(1)).enumerate().for_each(add);
+        });
     }
 
     /// The factor, or `None` if no number is finite and different from 0.
-    pub(crate) fn factor(self) -> Option<Factor> {
+    pub(crate) fn factor(mut self) -> Option<Factor> {
         let n = self.extent;
+        let rest = std::mem::take(&mut self.rows);
+        self.add_products(&rest);
         let mean = (0..n).map(|i| f64::from(self.sums[i * n + i])).sum::<f64>() / n as f64;
         if !mean.is_normal() {
             return None;
@@ -211,6 +224,26 @@ mod tests {
                 assert!((made - h(i, j)).abs() < 1e-4 * mean, "{n}: {i} {j} {made} {}", h(i, j));
             }
         }
+    }
+
+    /// How rows are divided does not count, not even for the last bit.
+    #[test]
+    fn parts_give_the_moments_of_all_rows() {
+        const EXTENT: usize = 70;
+        let numbers = numbers(Shape::known(&[300, EXTENT]), 1);
+        let x = numbers.floats();
+        let of = |parts: &[usize]| {
+            let (mut moments, mut at) = (Moments::new(EXTENT), 0);
+            for rows in parts {
+                moments.add(&x[at..at + rows * EXTENT]);
+                at += rows * EXTENT;
+            }
+            let factor = moments.factor().unwrap();
+            (factor.variances().to_vec(), factor.upper().to_vec())
+        };
+        let all = of(&[300]);
+        assert_eq!(of(&[1, 63, 64, 130, 42]), all);
+        assert_eq!(of(&[20; 15]), all);
     }
 
     #[test]

@@ -31,12 +31,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::SharedGraph;
 use crate::activation::Activation;
 
+mod batches;
 mod exact;
 mod factor;
 mod imposed;
 mod moments;
 mod observe;
 mod range;
+mod reading;
 mod stats;
 
 pub use exact::ExactSum;
@@ -48,6 +50,7 @@ pub use moments::{Factors, second_moments};
 pub use observe::{SampleSet, Statistics, Wanted, observe};
 use range::search;
 pub use range::{Method, Range};
+pub(crate) use reading::Reading;
 pub use stats::{Channels, Histogram, Stats};
 
 /// The maximum size of the statistics of one value in bytes.
@@ -77,20 +80,14 @@ impl CalibrationTable {
         self.ranges.get(&v).copied()
     }
 
-    /// What rounding needs of the second moments of an activation, if they were gathered.
-    pub(crate) fn factor(&self, v: ValueId) -> Option<&Factor> {
-        self.factors.0.get(self.places.get(&v)?)
+    /// What rounding needs of the second moments of an activation that is read in this way, if they were gathered.
+    pub(crate) fn factor(&self, v: ValueId, reading: &Reading) -> Option<&Factor> {
+        self.factors.of(*self.places.get(&v)?, reading)
     }
 
     /// True if the table has second moments.
     pub fn has_factors(&self) -> bool {
         !self.factors.is_empty()
-    }
-
-    /// The table with second moments, which were gathered on the graphs of the table.
-    #[must_use]
-    pub fn with_factors(self, factors: Factors) -> Self {
-        CalibrationTable { factors, ..self }
     }
 
     /// The ranges of the float values that `nodes` use and produce.
@@ -131,7 +128,7 @@ pub fn tables(wanted: Wanted, graphs: &[&Graph], statistics: Statistics, method:
         stats: Arc::clone(&stats),
         places,
         ranges,
-        factors: Factors::default(),
+        factors: statistics.factors.clone(),
         samples,
     };
     ranges.map(table).collect()

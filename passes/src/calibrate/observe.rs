@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 
 use qcc_ir::eval::{Executor, RunError, opaque};
 use qcc_ir::{Elem, Graph, Tensor, ValueId};
-use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::batches::in_batches;
+use super::moments::{Beside, Factors, Rows};
 use super::{Stats, contracted};
 use crate::SharedGraph;
 use crate::identity::Digest128;
@@ -22,6 +23,8 @@ pub struct Wanted {
     pub(super) places: Vec<FxHashMap<ValueId, ValueId>>,
     /// The axes along which statistics of channels are gathered, for each value of the merged graph that needs them.
     axes: FxHashMap<ValueId, BTreeSet<usize>>,
+    /// The activations whose second moments are gathered.
+    moments: Beside,
 }
 
 impl Wanted {
@@ -40,6 +43,13 @@ impl Wanted {
             }
         }
         wanted
+    }
+
+    /// The same with second moments of activations of contractions with constant weights, for weights that compensate each
+    /// other's rounding errors. Those that take much memory or time are left out.
+    #[must_use]
+    pub fn with_moments(self, joint: &SharedGraph, graphs: &[&Graph]) -> Self {
+        Wanted { moments: Beside::new(joint, graphs), ..self }
     }
 
     /// The values of the merged graph that represent values of graph `i`, in order.
@@ -87,12 +97,15 @@ pub struct Statistics {
     pub samples: SampleSet,
     /// The statistics of each value.
     pub values: FxHashMap<ValueId, Stats>,
+    /// What rounding needs of second moments, where they were wanted. Unlike the statistics they depend on the order of the
+    /// samples, and cannot be merged.
+    pub factors: Factors,
 }
 
 /// Evaluates a merged graph on samples `0..count` and gathers the statistics of the wanted values. `sample` returns one
 /// tensor for each graph input, or `None` to skip the sample; it is called from several threads. `seen` is called with
-/// the number of samples done so far and may stop early. The result depends neither on the number of threads nor on the
-/// order of the samples. Values that depend on custom operators have no statistics.
+/// the number of samples done so far and may stop early. The result does not depend on the number of threads, and the
+/// statistics do not depend on the order of the samples. Values that depend on custom operators have no statistics.
 ///
 /// # Errors
 /// If the graph cannot be evaluated on a sample.
@@ -105,66 +118,62 @@ pub fn observe(
 ) -> Result<Statistics, RunError> {
     let kept: FxHashSet<ValueId> = wanted.places.iter().flat_map(FxHashMap::values).copied().collect();
     let executor = joint.executor(&kept);
-    let observe = |sample: Vec<Tensor>| of_sample(&executor, &kept, wanted, &sample);
+    let observe = |sample: Vec<Tensor>| of_sample(&executor, &kept, wanted, count, &sample);
     let mut all = Statistics::default();
-    let mut merge = |observed: Vec<(SampleSet, Vec<(ValueId, Stats)>)>, done| {
-        for (set, found) in observed {
-            for (v, found) in found {
+    let mut sums = wanted.moments.sums();
+    let mut merge = |observed: Vec<Observed>, done| {
+        let mut rows = Vec::new();
+        for Observed { set, stats, rows: own } in observed {
+            for (v, found) in stats {
                 match all.values.get_mut(&v) {
                     Some(own) => own.merge(found),
                     None => drop(all.values.insert(v, found)),
                 }
             }
             all.samples.merge(set);
+            rows.push(own);
         }
+        Beside::add(&mut sums, &rows);
         seen(done)
     };
-    in_batches(joint, count, sample, observe, &mut merge)?;
+    if in_batches(joint, count, sample, observe, &mut merge)? {
+        all.factors = wanted.moments.factors(sums);
+    }
     Ok(all)
 }
 
-/// Calls `of` for samples `0..count`, as many at once as `joint` evaluates, except those that `sample` skips. `done` is
-/// called with the results of each batch, in order, and the number of samples so far; it may stop early. Returns true
-/// if it did not.
-pub(super) fn in_batches<T: Send>(
-    joint: &SharedGraph,
-    count: usize,
-    sample: impl Fn(usize) -> Option<Vec<Tensor>> + Sync,
-    of: impl Fn(Vec<Tensor>) -> Result<T, RunError> + Sync,
-    done: &mut dyn FnMut(Vec<T>, usize) -> ControlFlow<()>,
-) -> Result<bool, RunError> {
-    let at_once = joint.at_once.max(1);
-    for first in (0..count).step_by(at_once) {
-        let last = count.min(first + at_once);
-        let all: Vec<_> = (first..last).into_par_iter().filter_map(&sample).map(&of).collect();
-        if done(all.into_iter().collect::<Result<_, _>>()?, last).is_break() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+/// What is gathered on a sample.
+struct Observed {
+    set: SampleSet,
+    stats: Vec<(ValueId, Stats)>,
+    rows: Rows,
 }
 
+/// What is gathered on one of `count` samples.
 fn of_sample(
     executor: &Executor<'_>,
     kept: &FxHashSet<ValueId>,
     wanted: &Wanted,
+    count: usize,
     sample: &[Tensor],
-) -> Result<(SampleSet, Vec<(ValueId, Stats)>), RunError> {
+) -> Result<Observed, RunError> {
     let set = SampleSet::of(sample);
     let second = set.digest.0 % 2 == 1;
-    let mut all = Vec::new();
+    let (mut stats, mut rows) = (Vec::new(), Rows::new());
     executor.run_known(sample, &mut |v, tensor| {
         if !kept.contains(&v) {
             return;
         }
         let axes: SmallVec<[usize; 2]> = wanted.axes(v).collect();
-        all.push((v, Stats::with_channels(&tensor.view::<f32>(), &tensor.dims(), &axes).in_half(second)));
+        stats.push((v, Stats::with_channels(&tensor.view::<f32>(), &tensor.dims(), &axes).in_half(second)));
+        rows.extend(wanted.moments.rows(v, tensor, count, set.digest.0 as u64));
     })?;
-    Ok((set, all))
+    Ok(Observed { set, stats, rows })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Method, Reading, tables};
     use super::*;
     use qcc_ir::Shape;
     use qcc_ir::text::{Weights, parse};
@@ -199,6 +208,39 @@ mod tests {
         assert_eq!((all.samples, &all.values), (parts.samples, &parts.values));
         assert_eq!(all.samples.count, 11);
         assert_ne!(all.samples.digest, whole(1, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9])?.samples.digest);
+        Ok(())
+    }
+
+    /// The factors of both activations do not depend on how many samples are evaluated at once, and are not gathered unless
+    /// they are wanted.
+    #[test]
+    fn second_moments_follow_from_the_samples() -> Result<(), Box<dyn std::error::Error>> {
+        let text = "graph g { %x: f32[1,1,3,3] = input %w: f32[1,1,2,2] = const [1, -2, 3, 0.5] \
+                    %y = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w \
+                    %v: f32[2,2] = const [1, 2, 3, 4] %z = matmul(transpose_b:false) %y, %v output z = %z }";
+        let g = parse(text, &Weights::new())?;
+        let sample = |i: usize| {
+            let x: Vec<f32> = (0..9).map(|k| ((i * 7919 + k * 3137) % 1000) as f32 * 0.0137 - 3.0).collect();
+            Some(vec![Tensor::from_vec(Shape::known(&[1, 1, 3, 3]), x)])
+        };
+        let joint = SharedGraph::new(&g, &[&g])?;
+        let plain = Wanted::new(&joint, &[&g]);
+        let wanted = plain.clone().with_moments(&joint, &[&g]);
+        let of = |at_once: usize, wanted: &Wanted| {
+            let mut joint = SharedGraph::new(&g, &[&g])?;
+            joint.at_once = at_once;
+            let found = observe(&joint, wanted, 11, sample, &mut |_| ControlFlow::Continue(()))?;
+            let found = tables(wanted.clone(), &[&g], found, Method::MinMax);
+            let factors = g.order().into_iter().filter_map(|n| {
+                let factor = found[0].factor(g.operands(n).first().copied()?, &Reading::of(&g, n)?)?;
+                Some((factor.variances().to_vec(), factor.upper().to_vec()))
+            });
+            Ok::<_, Box<dyn std::error::Error>>(factors.collect::<Vec<_>>())
+        };
+        let all = of(1, &wanted)?;
+        assert_eq!(all.iter().map(|(variances, _)| variances.len()).collect::<Vec<_>>(), [4, 2]);
+        assert_eq!((of(3, &wanted)?, of(11, &wanted)?), (all.clone(), all));
+        assert_eq!(of(2, &plain)?, []);
         Ok(())
     }
 }

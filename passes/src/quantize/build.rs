@@ -20,7 +20,7 @@ use super::weights::{
 };
 use super::{Interface, Interfaces, Options, Quantized, Weights};
 use crate::PassError;
-use crate::calibrate::{CalibrationTable, Range, summed_axis};
+use crate::calibrate::{CalibrationTable, Range, Reading, summed_axis};
 use crate::quality::Distance;
 
 pub(super) fn build(
@@ -288,7 +288,8 @@ impl Builder<'_> {
     /// if the means of the activation are known.
     fn weight(&self, n: NodeId, x: ValueId, w: &Tensor) -> (Tensor, Option<Tensor>) {
         let op = self.old.op(n);
-        let factor = self.ranges.factor(self.old.operands(n)[0]).filter(|_| self.compensate && w.ty().rank() == 2);
+        let reading = Reading::of(self.old, n).filter(|_| self.compensate);
+        let factor = reading.and_then(|reading| self.ranges.factor(self.old.operands(n)[0], &reading));
         if let Some((axis, size, grid)) = self.blocks(n, w).filter(|_| self.step(x).is_none()) {
             let compensated = factor.and_then(|factor| compensated_blocks(w, axis, size, grid, factor));
             let weight = compensated.unwrap_or_else(|| w.quantized(&block_qparams(w, axis, size, grid)));
@@ -296,9 +297,7 @@ impl Builder<'_> {
             return (weight, corrected);
         }
         let qparams = self.scheme(n, x, w);
-        if let (Some(factor), Op::MatMul(m)) = (factor, op)
-            && let Some(weight) = compensated_channels(w, usize::from(m.transpose_b), &qparams, factor)
-        {
+        if let Some(weight) = factor.and_then(|factor| compensated_channels(op, w, &qparams, factor)) {
             let corrected = self.corrected(n, w, &weight);
             return (weight, corrected);
         }

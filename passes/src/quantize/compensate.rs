@@ -1,10 +1,11 @@
-//! Rounding of the weights of a matrix product in which later weights compensate the errors of earlier ones.
+//! Rounding of the weights of a contraction in which later weights compensate the errors of earlier ones.
 //!
 //! The weights of an output are rounded in the order of the channels. Each is shifted before by what makes up best for
 //! the errors so far, for activations with the second moments that calibration found. This is GPTQ (Frantar et al.,
 //! 2023), in the form of LDLQ (Chee et al., QuIP, 2023), which gives the same weights without an inverse.
 
 use qcc_ir::matrix::{View, multiply};
+use qcc_ir::ops::Op;
 use qcc_ir::target::BlockGrid;
 use qcc_ir::{Affine, Elem, QuantParams, StorageType, Tensor};
 use rayon::prelude::*;
@@ -30,6 +31,38 @@ enum Grid<'a> {
     Channels(&'a [f32]),
 }
 
+/// Where the weights of outputs are in a tensor.
+#[derive(Clone, Copy)]
+struct Matrix {
+    outputs: usize,
+    /// The weights of an output.
+    extent: usize,
+    /// The outputs vary fastest.
+    by_output: bool,
+}
+
+impl Matrix {
+    /// The weight `w` of a product of matrices, with reduction axis `axis`.
+    fn dense(w: &Tensor, axis: usize) -> Self {
+        let dims = w.dims();
+        Matrix { outputs: dims[1 - axis], extent: dims[axis], by_output: axis == 0 }
+    }
+
+    /// The weight `w` of a contraction: a product of matrices or a convolution without groups.
+    fn of(op: &Op, w: &Tensor) -> Self {
+        if let Op::MatMul(m) = op {
+            return Matrix::dense(w, usize::from(m.transpose_b));
+        }
+        let outputs = w.dims()[0];
+        Matrix { outputs, extent: w.len() / outputs.max(1), by_output: false }
+    }
+
+    /// The place of element `k` of an output, where each has `length` of them.
+    fn place(self, output: usize, k: usize, length: usize) -> usize {
+        if self.by_output { k * self.outputs + output } else { output * length + k }
+    }
+}
+
 /// The weight `w`, a matrix, quantized to 4 bits with a scale and a zero point for each block of `size` elements along
 /// `axis`, its reduction axis, for an activation with this `factor`. `None` if its channels are others.
 pub(super) fn compensated_blocks(
@@ -39,30 +72,29 @@ pub(super) fn compensated_blocks(
     grid: BlockGrid,
     factor: &Factor,
 ) -> Option<Tensor> {
-    let (integers, blocks) = compensated(w, axis, Grid::Blocks(size, grid), factor)?;
+    let (integers, blocks) = compensated(w, Matrix::dense(w, axis), Grid::Blocks(size, grid), factor)?;
     let (scales, zero_points): (Vec<f32>, Vec<i8>) = blocks.into_iter().unzip();
     let qparams = QuantParams::per_block_with_zero_points(StorageType::I4, axis, size, scales, zero_points);
     Some(Tensor::of(w.ty().with_elem(Elem::Quantized(qparams)), integers))
 }
 
-/// The weight `w`, a matrix, quantized to 8 bits with these parameters: symmetric, for each output or for all. `axis` is
-/// its reduction axis. `None` if the factor is of other channels.
-pub(super) fn compensated_channels(w: &Tensor, axis: usize, qparams: &QuantParams, factor: &Factor) -> Option<Tensor> {
-    let outputs = w.dims()[1 - axis];
+/// The weight `w` of a contraction quantized to 8 bits with these parameters: symmetric, for each output or for all. `None` if the
+/// factor is of other channels.
+pub(super) fn compensated_channels(op: &Op, w: &Tensor, qparams: &QuantParams, factor: &Factor) -> Option<Tensor> {
+    let matrix = Matrix::of(op, w);
     let scales = match &qparams.map {
-        Affine::PerTensor { scale, zero_point: 0 } => vec![*scale; outputs],
-        Affine::PerAxis { axis: of, scales } if *of == 1 - axis => scales.to_vec(),
+        Affine::PerTensor { scale, zero_point: 0 } => vec![*scale; matrix.outputs],
+        Affine::PerAxis { scales, .. } if scales.len() == matrix.outputs => scales.to_vec(),
         _ => return None,
     };
     let grid = Grid::Channels(&scales);
-    let (integers, _) = compensated(w, axis, grid, factor).filter(|_| qparams.storage == StorageType::I8)?;
+    let (integers, _) = compensated(w, matrix, grid, factor).filter(|_| qparams.storage == StorageType::I8)?;
     Some(Tensor::of(w.ty().with_elem(Elem::Quantized(qparams.clone())), integers))
 }
 
 /// The integers, in the order of the weight, and the scales and zero points, in the order of quantization parameters.
-fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Option<(Vec<i8>, Vec<Map>)> {
-    let (dims, reals) = (w.dims(), w.floats());
-    let (extent, outputs) = (dims[axis], dims[1 - axis]);
+fn compensated(w: &Tensor, matrix: Matrix, grid: Grid<'_>, factor: &Factor) -> Option<(Vec<i8>, Vec<Map>)> {
+    let (reals, Matrix { outputs, extent, .. }) = (w.floats(), matrix);
     if factor.extent() != extent {
         return None;
     }
@@ -70,28 +102,23 @@ fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Opti
         Grid::Blocks(size, grid) => (Some((size, grid)), extent.div_ceil(size)),
         Grid::Channels(_) => (None, 1),
     };
-    // The place of an element of an output in a matrix that has `length` elements for each.
-    let place = |output: usize, k: usize, length: usize| match axis {
-        1 => output * length + k,
-        _ => k * outputs + output,
-    };
     let (mut integers, mut maps) = (vec![0i8; w.len()], vec![(0.0f32, 0i8); outputs * blocks]);
+    let row = |output| Row {
+        weights: (0..extent).map(|k| reals[matrix.place(output, k, extent)]).collect(),
+        integers: Vec::with_capacity(extent),
+        maps: match grid {
+            Grid::Blocks(..) => Vec::with_capacity(blocks),
+            Grid::Channels(scales) => vec![(scales[output], 0)],
+        },
+    };
     let upper = factor.upper();
     for first in (0..outputs).step_by(OUTPUTS) {
-        let rows = (first..outputs.min(first + OUTPUTS)).into_par_iter();
-        let row = |output| Row {
-            weights: (0..extent).map(|k| reals[place(output, k, extent)]).collect(),
-            integers: Vec::with_capacity(extent),
-            maps: match grid {
-                Grid::Blocks(..) => Vec::with_capacity(blocks),
-                Grid::Channels(scales) => vec![(scales[output], 0)],
-            },
-        };
-        let mut rows: Vec<Row> = rows.map(row).collect();
+        let mut rows: Vec<Row> = (first..outputs.min(first + OUTPUTS)).into_par_iter().map(row).collect();
         round(&mut rows, size, &upper, factor.variances());
         for (output, row) in (first..).zip(rows) {
-            row.integers.into_iter().enumerate().for_each(|(k, q)| integers[place(output, k, extent)] = q);
-            row.maps.into_iter().enumerate().for_each(|(block, map)| maps[place(output, block, blocks)] = map);
+            let place = |k, length| matrix.place(output, k, length);
+            row.integers.into_iter().enumerate().for_each(|(k, q)| integers[place(k, extent)] = q);
+            row.maps.into_iter().enumerate().for_each(|(block, map)| maps[place(block, blocks)] = map);
         }
     }
     Some((integers, maps))
@@ -167,6 +194,8 @@ mod tests {
     use super::*;
     use crate::calibrate::Moments;
     use qcc_ir::Shape;
+    use qcc_ir::matrix::Windows;
+    use qcc_ir::ops::{Conv, MatMul};
     use qcc_ir::testing::numbers;
 
     /// The error of the product of `x` and a weight that is rounded.
@@ -202,9 +231,10 @@ mod tests {
             assert_eq!(compensated.ty().validate(), Ok(()));
             let (nearest, compensated) = (error(&x, &w, &nearest, axis), error(&x, &w, &compensated, axis));
             assert!(compensated < 0.5 * nearest, "{compensated} {nearest}");
+            let op = Op::from(MatMul { transpose_b: axis == 1 });
             let largest = super::super::weights::magnitudes(&w, 1 - axis);
             let qparams = QuantParams::per_axis(StorageType::I8, 1 - axis, per_channel(&largest));
-            let compensated = compensated_channels(&w, axis, &qparams, &factor).unwrap();
+            let compensated = compensated_channels(&op, &w, &qparams, &factor).unwrap();
             let step = |(exact, rounded): (&f32, &f32)| {
                 (exact - rounded).abs() * 127.0 / largest.iter().fold(0.0, |a, b| b.max(a))
             };
@@ -213,6 +243,31 @@ mod tests {
             let compensated = error(&x, &w, &compensated, axis);
             assert!(compensated < 0.5 * nearest, "8 bits: {compensated} {nearest}");
         }
+    }
+
+    /// The same for the filters of a convolution over a picture that varies slowly.
+    #[test]
+    fn filters_lose_less() {
+        let noise = numbers(Shape::known(&[3, 20, 20]), 1);
+        let mut sum = 0.0;
+        let mut smooth = noise.floats().to_vec();
+        for x in &mut smooth {
+            sum = 0.9 * sum + *x;
+            *x = sum;
+        }
+        let x = Tensor::from_vec(Shape::known(&[1, 3, 20, 20]), smooth);
+        let (op, w) = (Conv::unit(2), numbers(Shape::known(&[6, 3, 3, 3]), 2));
+        let windows = Windows::new(&op, &x, &[3, 3, 3]);
+        let rows = windows.rows(0..windows.positions());
+        let mut moments = Moments::new(27);
+        moments.add(&rows);
+        let qparams = QuantParams::per_axis(StorageType::I8, 0, per_channel(&super::super::weights::magnitudes(&w, 0)));
+        let factor = moments.factor().unwrap();
+        let compensated = compensated_channels(&op.into(), &w, &qparams, &factor).unwrap();
+        let matrix = |w: &Tensor| Tensor::from_vec(Shape::known(&[6, 27]), w.floats().to_vec());
+        let error = |rounded: &Tensor| error(&rows, &matrix(&w), &matrix(rounded), 1);
+        let (nearest, compensated) = (error(&w.quantized(&qparams)), error(&compensated));
+        assert!(compensated < 0.5 * nearest, "{compensated} {nearest}");
     }
 
     /// Without dependencies between channels every weight is rounded to the nearest.

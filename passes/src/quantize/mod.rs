@@ -160,8 +160,8 @@ pub struct Options {
     pub exclude: Vec<String>,
     /// Nodes of the graph that are kept in higher precision for the accuracy of the outputs.
     pub raised: Vec<(NodeId, Raised)>,
-    /// Round the weights of matrix products so that they compensate each other's errors, where the calibration table has
-    /// the second moments of the activation.
+    /// Round the weights of contractions so that they compensate each other's errors, where the calibration table has the
+    /// second moments of the activation.
     pub compensate: bool,
 }
 

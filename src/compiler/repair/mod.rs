@@ -2,15 +2,14 @@
 
 use std::borrow::Cow;
 
-use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::eval::{Executor, RunError};
+use qcc_ir::eval::Executor;
 use qcc_ir::{Graph, NodeId, Tensor};
 use qcc_passes::PassId;
 use qcc_passes::quality::{self as fidelity, Fidelity, OutputKind, OutputQuality, Reference, as_inputs};
 use qcc_passes::quantize::{Dynamic, Raised, Unit, may_be_dynamic, units};
 use rayon::prelude::*;
 
-use crate::compiler::narrow::{Narrowed, Narrowing, Repaired};
+use crate::compiler::narrow::{Narrowed, Narrowing, Repaired, failed};
 use crate::compiler::pipeline::Variant;
 use crate::cost;
 use crate::data::Samples;
@@ -182,10 +181,6 @@ impl Narrowing<'_> {
         };
         outputs.into_iter().enumerate().filter_map(weight).sum()
     }
-}
-
-fn failed(e: RunError) -> Failure {
-    Diagnostic::error("evaluation", format!("a model fails on a sample: {e}")).into()
 }
 
 /// The search for the parts of one quantized model to keep in higher precision.
@@ -370,7 +365,8 @@ impl Repairer<'_> {
         let mut nodes: Vec<(NodeId, Raised)> =
             chosen.iter().flat_map(|&i| &self.units[i].nodes).map(|&n| (n, kept.raised)).collect();
         nodes.sort_unstable();
-        Variant { dynamic: kept.dynamic, raised: nodes, ..Variant::asked(self.narrowing.options) }
+        let compensate = self.narrowed.compensate;
+        Variant { dynamic: kept.dynamic, raised: nodes, compensate, ..Variant::asked(self.narrowing.options) }
     }
 
     /// The quality of the models with each set of parts in higher precision, on the first `count` samples of the search.
