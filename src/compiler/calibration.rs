@@ -34,12 +34,13 @@ impl Narrowing<'_> {
 
     /// The samples by whose second moments weights are rounded, if they are. With quantized activations that must gain at the
     /// outputs, which is only known on samples that are compared. With 8-bit activations, whose errors are larger than
-    /// those of weights in most models, it is tried only where it takes little time.
+    /// those of weights in most models, it is tried only where it is asked for and takes little time: else a model
+    /// would not be that which stored statistics of the same samples give.
     pub(super) fn compensates<'e>(&self, evidence: &'e Evidence) -> Option<&'e Samples> {
         let Options { precision, effort, .. } = self.options;
         let measured = evidence.validation.is_some() && *effort != Effort::Fast;
         let tried = match precision {
-            Precision::Int8 => measured && cost_of_run(self.source) <= CHEAP,
+            Precision::Int8 => measured && *effort == Effort::High && cost_of_run(self.source) <= CHEAP,
             Precision::W8A16 => measured,
             _ => true,
         };

@@ -322,7 +322,8 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "PERCENT", value_parser = number, help_heading = "Control")]
     pub(crate) max_drop: Option<f64>,
     /// With --int8 and data: how much is evaluated to find what to keep in higher precision while an output is worse than
-    /// --min-sqnr, --min-agreement or --max-drop require, or without these not usable
+    /// --min-sqnr, --min-agreement or --max-drop require, or without these not usable; `high` also rounds weights of small
+    /// models by the data
     #[arg(long, value_enum, default_value_t = Effort::Normal, help_heading = "Control")]
     pub(crate) effort: Effort,
     /// Keep parts in higher precision while the latency (by the proxy) stays within this factor of the model that is
