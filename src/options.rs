@@ -419,6 +419,13 @@ impl Options {
             let what = match () {
                 () if self.precision == Precision::Float16 && backend.target().lacks(&Elem::F16) => "16-bit floats",
                 () if weights && !backend.target().takes_weights() => "kernels for quantized weights of float layers",
+                // Kernels of TensorFlow Lite always do that.
+                () if backend.is_dynamic() && device.format != Format::Tflite => {
+                    return usage(
+                        &format!("models for {} quantize no activations at run time", device.name),
+                        "leave --dynamic out",
+                    );
+                }
                 () if self.has_quantized_interface() && !backend.target().has_quantized_interface() => {
                     return usage(
                         &format!("{} takes no integer inputs and outputs", device.name),
