@@ -1,9 +1,12 @@
 //! ONNX models for an operator set that options ask for.
 
 use std::fs;
+#[cfg(feature = "oracles")]
 use std::path::Path;
 
-use crate::cli::{folder, qcc, refusal, succeeds, text};
+use crate::cli::{folder, refusal, succeeds};
+#[cfg(feature = "oracles")]
+use crate::cli::{qcc, text};
 
 #[test]
 fn an_operator_set_is_written_or_what_needs_a_newer_one_is_named() {
