@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, NodeId};
+use qcc_ir::{Graph, NodeId, TensorType};
 
 use crate::Format;
 use crate::operation::{Operation, Verdict};
@@ -92,4 +93,16 @@ pub(crate) enum Takes {
     Written(fn(Operation<'_>) -> Verdict),
     /// Those of a node of the graph that is written.
     Node(fn(&Graph, NodeId) -> Verdict),
+}
+
+/// The rule of a device whose tensors have known extents, if an operator on such operands breaks it.
+pub(crate) fn known_extents(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
+    let counted = matches!(op, Op::Define(_) | Op::NonZero(_) | Op::NonMaxSuppression(_));
+    let open = counted || op.is_open() || x.iter().any(|t| t.shape.is_open());
+    unless(!open, "its tensors have known extents")
+}
+
+/// The rule unless it holds.
+pub(crate) fn unless(holds: bool, rule: &'static str) -> Option<&'static str> {
+    (!holds).then_some(rule)
 }

@@ -46,18 +46,8 @@ pub const MOST_INSIDE: u64 = 1_500_000_000;
 pub(crate) const WEIGHTS: &str = "onnx.data";
 
 /// Operators that are written around others, for the form of their operands and results.
-const AROUND: [&str; 10] = [
-    "Cast",
-    "Concat",
-    "DequantizeLinear",
-    "Not",
-    "QuantizeLinear",
-    "Reshape",
-    "Slice",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-];
+const AROUND: [&str; 9] =
+    ["Cast", "Concat", "DequantizeLinear", "Not", "QuantizeLinear", "Reshape", "Slice", "Squeeze", "Transpose"];
 
 /// Size in bytes from which a weight is stored externally.
 const LEAST_OUTSIDE: usize = 1024;

@@ -8,6 +8,7 @@ use qcc_ir::target::{Device as Limits, Kernel};
 use qcc_ir::{Elem, TensorType};
 
 use super::target;
+use crate::device::known_extents;
 use crate::{Device, Format};
 
 /// The device.
@@ -138,13 +139,10 @@ fn rule(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
 
 /// Why the device has no kernel, if so.
 fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
-    if op.is_open() || x.iter().any(|t| t.shape.is_open()) {
-        return Some("its tensors have known extents");
+    if let Some(rule) = known_extents(op, x) {
+        return Some(rule);
     }
     match op {
-        Op::Symbolic(_) | Op::Define(_) | Op::NonZero(_) | Op::NonMaxSuppression(_) | Op::OpenSlice(_) => {
-            Some("its tensors have known extents")
-        }
         Op::Unary(Unary { f: UnaryFn::Softsign }) => Some("it has no SoftSign"),
         Op::Recurrent(Recurrent { cell: Cell::Rnn { .. }, .. }) => Some("it has no RNNSequence"),
         Op::Recurrent(Recurrent { clip: Some(_), .. }) => Some("its recurrent layers have no clip"),

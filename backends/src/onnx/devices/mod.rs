@@ -1,5 +1,6 @@
 //! Devices that run ONNX models, one in each file.
 
+mod operators;
 mod ort_web;
 mod qnn;
 mod tensorrt;

@@ -7,7 +7,7 @@ use qcc_ir::target::{Device as Limits, Kernel};
 use qcc_ir::{StorageType, TensorType};
 
 use super::super::target;
-use super::tensorrt;
+use super::{operators, tensorrt};
 use crate::{Device, Format};
 
 /// The device.
@@ -20,7 +20,7 @@ pub static ORT_WEB: Device = Device {
         StorageType::U8,
         Some(Limits { name: "ort-web", rule, lacks: &[], quantized_interface: true }),
     ),
-    operators: || tensorrt::OPERATORS.iter().chain(OTHERS).copied().collect(),
+    operators: || [&operators::with_common(tensorrt::OWN), OTHERS].concat(),
     split: None,
     standard_qdq: false,
     most_bytes: Some(1 << 32),

@@ -10,7 +10,8 @@ use qcc_ir::target::{Device as Limits, Kernel, Quantized};
 use qcc_ir::{Elem, Graph, NodeId, StorageType, TensorType};
 
 use super::super::target;
-use crate::device::{Split, Takes};
+use super::operators;
+use crate::device::{Split, Takes, known_extents, unless};
 use crate::operation::{Verdict, ensure};
 use crate::{Device, Format};
 
@@ -24,103 +25,11 @@ pub static QNN: Device = Device {
         StorageType::U8,
         Some(Limits { name: "qnn", rule, lacks: &[], quantized_interface: true }),
     ),
-    operators: || OPERATORS.to_vec(),
+    operators: || operators::with_common(&[]),
     split: Some(Split { takes: Takes::Node(takes), fast: "on the NPU", rest_is_unlimited: true, ..Split::ACCELERATOR }),
     standard_qdq: true,
     most_bytes: None,
 };
-
-/// The operators of the table that qcc writes.
-const OPERATORS: &[&str] = &[
-    "Abs",
-    "Add",
-    "And",
-    "ArgMax",
-    "ArgMin",
-    "Asin",
-    "Atan",
-    "AveragePool",
-    "Cast",
-    "Ceil",
-    "Clip",
-    "Concat",
-    "Conv",
-    "ConvTranspose",
-    "Cos",
-    "CumSum",
-    "DepthToSpace",
-    "DequantizeLinear",
-    "Div",
-    "Elu",
-    "Equal",
-    "Exp",
-    "Expand",
-    "Floor",
-    "GRU",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Gelu",
-    "Gemm",
-    "GlobalAveragePool",
-    "Greater",
-    "GreaterOrEqual",
-    "GridSample",
-    "HardSigmoid",
-    "Identity",
-    "InstanceNormalization",
-    "LSTM",
-    "LayerNormalization",
-    "LeakyRelu",
-    "Less",
-    "LessOrEqual",
-    "Log",
-    "LogSoftmax",
-    "MatMul",
-    "Max",
-    "MaxPool",
-    "Min",
-    "Mod",
-    "Mul",
-    "Neg",
-    "Not",
-    "Or",
-    "PRelu",
-    "Pad",
-    "Pow",
-    "QuantizeLinear",
-    "Reciprocal",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceSum",
-    "Relu",
-    "Reshape",
-    "Resize",
-    "Round",
-    "ScatterND",
-    "Selu",
-    "Sigmoid",
-    "Sign",
-    "Sin",
-    "Slice",
-    "Softmax",
-    "Softplus",
-    "SpaceToDepth",
-    "Split",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "Tan",
-    "Tanh",
-    "ThresholdedRelu",
-    "Tile",
-    "TopK",
-    "Transpose",
-    "Unsqueeze",
-    "Where",
-    "Xor",
-];
 
 /// A kernel of integers gives integers: an operator of integers with a float result runs on the CPU.
 const QUANTIZED: Quantized = Quantized { fuses_clamp: true, ..Quantized::ANY };
@@ -146,30 +55,26 @@ fn rule(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
 
 /// Why a model with the operator would be refused, or why another operator is better, if so.
 fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
-    if op.is_open() || x.iter().any(|t| t.shape.is_open()) {
-        return Some("its tensors have known extents");
+    if let Some(rule) = known_extents(op, x) {
+        return Some(rule);
     }
-    let told = |breaks: bool, rule: &'static str| breaks.then_some(rule);
     let several = |numbers: &[usize]| numbers.iter().any(|&n| n != 1);
     match op {
-        Op::Symbolic(_) | Op::Define(_) | Op::NonZero(_) | Op::NonMaxSuppression(_) | Op::OpenSlice(_) => {
-            Some("its tensors have known extents")
-        }
         Op::Unary(Unary { f: UnaryFn::Mish }) => Some("it has no Mish"),
         Op::Unary(Unary { f: UnaryFn::Erf }) => Some("it has no Erf"),
         Op::Unary(Unary { f: UnaryFn::Softsign }) => Some("it has no Softsign"),
         Op::Conv(c) if several(&c.dilation) => {
             let both = c.is_depthwise(&x[1].shape) && several(&c.stride);
-            told(both, "a depthwise convolution has strides or dilations, not both")
-                .or_else(|| told(x[0].rank() > 4, "convolutions of volumes have no dilations"))
+            unless(!both, "a depthwise convolution has strides or dilations, not both")
+                .or_else(|| unless(x[0].rank() <= 4, "convolutions of volumes have no dilations"))
         }
-        Op::ConvTranspose(c) => told(several(&c.dilation), "transposed convolutions have no dilations"),
-        Op::GridSample(_) => told(x[0].rank() > 4, "GridSample takes images with 2 axes"),
+        Op::ConvTranspose(c) => unless(!several(&c.dilation), "transposed convolutions have no dilations"),
+        Op::GridSample(_) => unless(x[0].rank() <= 4, "GridSample takes images with 2 axes"),
         Op::Resize(Resize { mode: ResizeMode::Nearest(_), .. }) => {
-            told(x[0].rank() != 4, "nearest pixels are of images with 2 axes")
+            unless(x[0].rank() == 4, "nearest pixels are of images with 2 axes")
         }
-        Op::Binary(_) => told(
-            x.iter().any(|t| t.elem == Elem::I64 && t.rank() > 4),
+        Op::Binary(_) => unless(
+            x.iter().all(|t| t.elem != Elem::I64 || t.rank() <= 4),
             "operators of 64-bit integers have 4 axes at most",
         ),
         _ => None,

@@ -12,6 +12,8 @@ use qcc_ir::target::{Device as Limits, Kernel, Quantized, ZeroPoint};
 use qcc_ir::{Elem, StorageType, TensorType};
 
 use super::super::target;
+use super::operators;
+use crate::device::unless;
 use crate::{Device, Format};
 
 /// The device.
@@ -24,114 +26,29 @@ pub static TENSORRT: Device = Device {
         StorageType::I8,
         Some(Limits { name: "tensorrt", rule, lacks: &[Elem::I8, Elem::I16], quantized_interface: false }),
     ),
-    operators: || OPERATORS.to_vec(),
+    operators: || operators::with_common(OWN),
     split: None,
     standard_qdq: true,
     most_bytes: None,
 };
 
-/// The operators of the table that qcc writes.
-pub(super) const OPERATORS: &[&str] = &[
-    "Abs",
+/// The operators of the table that qcc writes, besides those that all devices have.
+pub(super) const OWN: &[&str] = &[
     "Acos",
     "Acosh",
-    "Add",
-    "And",
-    "ArgMax",
-    "ArgMin",
     "Asin",
     "Asinh",
-    "Atan",
     "Atanh",
-    "AveragePool",
-    "Cast",
-    "Ceil",
-    "Clip",
-    "Concat",
-    "Conv",
-    "ConvTranspose",
-    "Cos",
     "Cosh",
-    "CumSum",
-    "DepthToSpace",
-    "DequantizeLinear",
-    "Div",
-    "Elu",
-    "Equal",
     "Erf",
-    "Exp",
-    "Expand",
-    "Floor",
-    "GRU",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Gelu",
-    "Gemm",
-    "GlobalAveragePool",
-    "Greater",
-    "GreaterOrEqual",
-    "GridSample",
-    "HardSigmoid",
-    "Identity",
-    "InstanceNormalization",
-    "LSTM",
-    "LayerNormalization",
-    "LeakyRelu",
-    "Less",
-    "LessOrEqual",
-    "Log",
-    "LogSoftmax",
-    "MatMul",
-    "Max",
-    "MaxPool",
-    "Min",
     "Mish",
-    "Mod",
-    "Mul",
-    "Neg",
     "NonMaxSuppression",
     "NonZero",
-    "Not",
-    "Or",
-    "PRelu",
-    "Pad",
-    "Pow",
-    "QuantizeLinear",
     "RNN",
-    "Reciprocal",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
     "ReduceProd",
-    "ReduceSum",
-    "Relu",
-    "Reshape",
-    "Resize",
-    "Round",
-    "ScatterND",
-    "Selu",
     "Shape",
-    "Sigmoid",
-    "Sign",
-    "Sin",
     "Sinh",
-    "Slice",
-    "Softmax",
-    "Softplus",
     "Softsign",
-    "SpaceToDepth",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "Tan",
-    "Tanh",
-    "ThresholdedRelu",
-    "Tile",
-    "TopK",
-    "Transpose",
-    "Where",
-    "Xor",
 ];
 
 /// Convolutions and products of symmetric integers with float results.
@@ -163,7 +80,6 @@ fn rule(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
 
 /// Why the device has no kernel, if so.
 fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
-    let none = |holds: bool, rule: &'static str| (!holds).then_some(rule);
     let is = |elems: &[Elem]| x.first().is_some_and(|t| elems.contains(&t.elem));
     let narrow = |elem: &Elem| matches!(elem, Elem::I8 | Elem::I16 | Elem::U8);
     if x.iter().any(|t| t.rank() > 8) {
@@ -173,27 +89,27 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
         return Some("it computes with integers of 32 and 64 bits only");
     }
     match op {
-        Op::Cast(Cast { to }) => none(!narrow(to), "Cast gives floats, integers of 32 and 64 bits, and booleans")
-            .or_else(|| none(!is(&[Elem::I8, Elem::I16]), "Cast takes no integers of 8 and 16 bits but uint8")),
-        Op::Clamp(_) => none(is(&[Elem::F32, Elem::F16]), "Clip takes floats"),
+        Op::Cast(Cast { to }) => unless(!narrow(to), "Cast gives floats, integers of 32 and 64 bits, and booleans")
+            .or_else(|| unless(!is(&[Elem::I8, Elem::I16]), "Cast takes no integers of 8 and 16 bits but uint8")),
+        Op::Clamp(_) => unless(is(&[Elem::F32, Elem::F16]), "Clip takes floats"),
         Op::Binary(Binary { f }) => match f {
-            BinaryFn::And | BinaryFn::Or | BinaryFn::Xor => none(is(&[Elem::Bool]), "it has no bitwise operators"),
-            BinaryFn::Pow => none(is(&[Elem::F32, Elem::F16]), "Pow takes floats"),
+            BinaryFn::And | BinaryFn::Or | BinaryFn::Xor => unless(is(&[Elem::Bool]), "it has no bitwise operators"),
+            BinaryFn::Pow => unless(is(&[Elem::F32, Elem::F16]), "Pow takes floats"),
             _ => None,
         },
-        Op::Conv(_) | Op::ConvTranspose(_) => none(x[0].rank() <= 5, "convolutions have 3 spatial axes at most"),
+        Op::Conv(_) | Op::ConvTranspose(_) => unless(x[0].rank() <= 5, "convolutions have 3 spatial axes at most"),
         Op::Pool(Pool { dilation, .. }) => {
-            none(dilation.iter().all(|&d| d == 1), "AveragePool and MaxPool have no dilations")
+            unless(dilation.iter().all(|&d| d == 1), "AveragePool and MaxPool have no dilations")
         }
         Op::Resize(Resize { mode, .. }) => {
-            none(!matches!(mode, ResizeMode::Cubic { .. }), "Resize has no cubic interpolation")
+            unless(!matches!(mode, ResizeMode::Cubic { .. }), "Resize has no cubic interpolation")
         }
-        Op::GridSample(_) => none(x[0].rank() == 4, "GridSample takes images with 2 axes"),
-        Op::DepthToSpace(_) => none(x[0].rank() == 4, "DepthToSpace takes images with 2 axes"),
-        Op::CumSum(_) => none(is(&[Elem::F32, Elem::F16]), "CumSum takes floats"),
-        Op::NonZero(_) => none(is(&[Elem::F32, Elem::F16]), "NonZero takes floats"),
-        Op::TopK(TopK { k, .. }) => none(*k < 3840, "TopK gives fewer than 3840 elements"),
-        Op::ScatterNd(ScatterNd { f }) => none(*f == ScatterFn::Replace, "ScatterND has no reduction"),
+        Op::GridSample(_) => unless(x[0].rank() == 4, "GridSample takes images with 2 axes"),
+        Op::DepthToSpace(_) => unless(x[0].rank() == 4, "DepthToSpace takes images with 2 axes"),
+        Op::CumSum(_) => unless(is(&[Elem::F32, Elem::F16]), "CumSum takes floats"),
+        Op::NonZero(_) => unless(is(&[Elem::F32, Elem::F16]), "NonZero takes floats"),
+        Op::TopK(TopK { k, .. }) => unless(*k < 3840, "TopK gives fewer than 3840 elements"),
+        Op::ScatterNd(ScatterNd { f }) => unless(*f == ScatterFn::Replace, "ScatterND has no reduction"),
         Op::DynamicQuantize(_) => Some("it has no DynamicQuantizeLinear"),
         _ => None,
     }

@@ -11,7 +11,7 @@ use qcc_ir::ops::{Binary, BinaryFn, Op, Unary, UnaryFn};
 use qcc_ir::target::{Device as Limits, FusedClamps, Kernel, Quantized};
 
 use super::super::target;
-use crate::device::{Split, Takes};
+use crate::device::{Split, Takes, known_extents, unless};
 use crate::operation::{Operation, Verdict, ensure};
 use crate::{Device, Format};
 
@@ -80,12 +80,8 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
 
 /// The rule that leaves a row of the target's table out.
 fn rule(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
-    match op {
-        _ if op.is_open() || x.iter().any(|t| t.shape.is_open()) => Some("its tensors have known extents"),
-        Op::Define(_) | Op::NonZero(_) | Op::NonMaxSuppression(_) => Some("its tensors have known extents"),
-        Op::Unary(Unary { f: UnaryFn::HardSwish }) => Some("it has no HARD_SWISH"),
-        _ => None,
-    }
+    let hard_swish = matches!(op, Op::Unary(Unary { f: UnaryFn::HardSwish }));
+    known_extents(op, x).or_else(|| unless(!hard_swish, "it has no HARD_SWISH"))
 }
 
 /// Whether the accelerator runs an operator.

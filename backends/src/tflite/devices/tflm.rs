@@ -7,7 +7,7 @@ use qcc_ir::target::{Device as Limits, Kernel, Quantized};
 use qcc_ir::{Elem, TensorType};
 
 use super::super::target;
-use crate::device::Split;
+use crate::device::{Split, known_extents, unless};
 use crate::{Device, Format};
 
 /// The device.
@@ -138,9 +138,6 @@ pub(super) fn rule(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
     target::kernel(op, x).and_then(|_| missing(op, x))
 }
 
-/// There are no open extents.
-const KNOWN: &str = "its tensors have known extents";
-
 /// Limits of the rank.
 const SHAPES: &str = "its values have 6 axes at most (RuntimeShape::kMaxSmallSize)";
 const BROADCASTS: &str = "its kernels broadcast 4 axes at most (NdArrayDesc<4>)";
@@ -150,65 +147,65 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
     let elem = |i: usize| x.get(i).map(|t| &t.elem);
     let is = |elems: &[Elem]| elem(0).is_some_and(|e| elems.contains(e));
     let rank = x.iter().map(|t| t.rank()).max().unwrap_or(0);
-    let none = |holds: bool, rule: &'static str| (!holds).then_some(rule);
-    if op.is_open() || x.iter().any(|t| t.shape.is_open()) {
-        return Some(KNOWN);
+    if let Some(rule) = known_extents(op, x) {
+        return Some(rule);
     }
     // A tensor is stored with any number of axes; kernels that look at the shape have a limit.
     if rank > 6 && !matches!(op, Op::Input(_) | Op::Const(_) | Op::Reshape(_) | Op::Cast(_)) {
         return Some(SHAPES);
     }
     match op {
-        Op::Input(_) | Op::Const(_) | Op::Reshape(_) | Op::Symbolic(_) | Op::OpenSlice(_) => None,
-        Op::Define(_) | Op::NonZero(_) | Op::NonMaxSuppression(_) => Some(KNOWN),
+        Op::Input(_) | Op::Const(_) | Op::Reshape(_) => None,
+        // They have open extents.
+        Op::Symbolic(_) | Op::OpenSlice(_) | Op::Define(_) | Op::NonZero(_) | Op::NonMaxSuppression(_) => None,
         Op::Quantize(_) | Op::Dequantize(_) | Op::MatMul(_) | Op::Pool(_) | Op::Resize(_) => None,
         Op::Conv(_) | Op::ConvTranspose(_) | Op::Softmax(_) => None,
         Op::Unary(Unary { f }) => unary(*f, x[0]),
         Op::Binary(Binary { f }) => binary(*f, x),
         Op::Cast(Cast { to }) => cast(&x[0].elem, to),
-        Op::Clamp(_) => none(is(&[Elem::F32, Elem::I32]), "RELU, MAXIMUM and MINIMUM take float32 and int32"),
-        Op::Select(_) => none(elem(1) == Some(&Elem::F32), "SELECT_V2 takes float32 and int8")
-            .or_else(|| none(rank <= 5, "SELECT_V2 takes 5 axes at most (BroadcastSelect5DSlow)")),
+        Op::Clamp(_) => unless(is(&[Elem::F32, Elem::I32]), "RELU, MAXIMUM and MINIMUM take float32 and int32"),
+        Op::Select(_) => unless(elem(1) == Some(&Elem::F32), "SELECT_V2 takes float32 and int8")
+            .or_else(|| unless(rank <= 5, "SELECT_V2 takes 5 axes at most (BroadcastSelect5DSlow)")),
         Op::Reduce(Reduce { f, axes, .. }) => match f {
             ReduceFn::Prod => Some("it has no REDUCE_PROD"),
             ReduceFn::Any => Some("it has no REDUCE_ANY"),
             ReduceFn::All => None,
-            _ => none(is(&[Elem::F32]), "MEAN, SUM, REDUCE_MAX and REDUCE_MIN take float32 and int8")
-                .or_else(|| none(axes.len() <= 4, "MEAN and SUM reduce 4 axes at most (MeanParams::axis)")),
+            _ => unless(is(&[Elem::F32]), "MEAN, SUM, REDUCE_MAX and REDUCE_MIN take float32 and int8")
+                .or_else(|| unless(axes.len() <= 4, "MEAN and SUM reduce 4 axes at most (MeanParams::axis)")),
         },
-        Op::ArgReduce(_) => none(is(&[Elem::F32]), "ARG_MAX and ARG_MIN take float32 and int8"),
-        Op::CumSum(_) => none(is(&[Elem::F32]), "CUMSUM takes float32"),
+        Op::ArgReduce(_) => unless(is(&[Elem::F32]), "ARG_MAX and ARG_MIN take float32 and int8"),
+        Op::CumSum(_) => unless(is(&[Elem::F32]), "CUMSUM takes float32"),
         Op::TopK(_) => Some("it has no TOPK_V2"),
         Op::Concat(_) if x.iter().any(|t| t.shape.elements() == Some(0)) => Some("it has no values without elements"),
-        Op::Concat(_) => none(x.len() <= MOST_CONCATENATED, "CONCATENATION takes 10 operands at most (kMaxInputNum)")
+        Op::Concat(_) => unless(x.len() <= MOST_CONCATENATED, "CONCATENATION takes 10 operands at most (kMaxInputNum)")
             .or_else(|| {
                 let stored = [Elem::F32, Elem::I8, Elem::I32, Elem::Bool];
-                none(is(&stored), "CONCATENATION takes float32, int8, int32 and bool")
+                unless(is(&stored), "CONCATENATION takes float32, int8, int32 and bool")
             }),
-        Op::Slice(slice) => none(is(&[Elem::F32, Elem::I8, Elem::I32, Elem::Bool]), "SLICE takes no such values")
-            .or_else(|| none(rank <= 5, "SLICE takes 5 axes at most (kMaxDim)"))
+        Op::Slice(slice) => unless(is(&[Elem::F32, Elem::I8, Elem::I32, Elem::Bool]), "SLICE takes no such values")
+            .or_else(|| unless(rank <= 5, "SLICE takes 5 axes at most (kMaxDim)"))
             .or_else(|| {
                 let strided = slice.ranges.iter().any(|r| r.step != 1);
-                none(!strided || rank <= 4, "STRIDED_SLICE takes 4 axes at most (kMaxDim)")
+                unless(!strided || rank <= 4, "STRIDED_SLICE takes 4 axes at most (kMaxDim)")
             }),
-        Op::Expand(e) => none(e.shape.rank() <= 5, "BROADCAST_TO takes 5 axes at most (kMaxDims)"),
+        Op::Expand(e) => unless(e.shape.rank() <= 5, "BROADCAST_TO takes 5 axes at most (kMaxDims)"),
         Op::Tile(_) => Some("it has no TILE"),
-        Op::Reverse(_) => none(!is(&[Elem::U8]), "REVERSE_V2 takes no such values"),
+        Op::Reverse(_) => unless(!is(&[Elem::U8]), "REVERSE_V2 takes no such values"),
         Op::Transpose(_) | Op::Relayout(_) => {
-            none(is(&[Elem::F32, Elem::I8, Elem::I16]), "TRANSPOSE takes float32, int8 and int16")
-                .or_else(|| none(rank <= 5, "TRANSPOSE takes 5 axes at most"))
+            unless(is(&[Elem::F32, Elem::I8, Elem::I16]), "TRANSPOSE takes float32, int8 and int16")
+                .or_else(|| unless(rank <= 5, "TRANSPOSE takes 5 axes at most"))
         }
         Op::Pad(Pad { mode, .. }) => {
             let elems: &[Elem] = if *mode == PadMode::Reflect { &[Elem::F32] } else { &[Elem::F32, Elem::I32] };
-            none(is(elems), "PAD takes float32, int8 and int32, MIRROR_PAD float32 and int8")
-                .or_else(|| none(rank <= 5, "PAD takes 5 axes at most (PadKernelMaxDimensionCount)"))
+            unless(is(elems), "PAD takes float32, int8 and int32, MIRROR_PAD float32 and int8")
+                .or_else(|| unless(rank <= 5, "PAD takes 5 axes at most (PadKernelMaxDimensionCount)"))
         }
-        Op::DepthToSpace(_) => none(is(&[Elem::F32]), "DEPTH_TO_SPACE takes float32 and int8"),
-        Op::SpaceToDepth(_) => none(is(&[Elem::F32]), "SPACE_TO_DEPTH takes float32 and int8"),
-        Op::Gather(_) => none(is(&[Elem::F32, Elem::I8]), "GATHER takes float32 and int8 data"),
-        Op::GatherNd(_) => none(is(&[Elem::F32, Elem::I8]), "GATHER_ND takes float32 and int8 data"),
+        Op::DepthToSpace(_) => unless(is(&[Elem::F32]), "DEPTH_TO_SPACE takes float32 and int8"),
+        Op::SpaceToDepth(_) => unless(is(&[Elem::F32]), "SPACE_TO_DEPTH takes float32 and int8"),
+        Op::Gather(_) => unless(is(&[Elem::F32, Elem::I8]), "GATHER takes float32 and int8 data"),
+        Op::GatherNd(_) => unless(is(&[Elem::F32, Elem::I8]), "GATHER_ND takes float32 and int8 data"),
         Op::ScatterNd(_) => Some("it has no SCATTER_ND"),
-        Op::Custom(custom) => none(custom.name == POSTPROCESS, "it has no such custom operator"),
+        Op::Custom(custom) => unless(custom.name == POSTPROCESS, "it has no such custom operator"),
         Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::DynamicQuantize(_) => {
             Some("it has no such operator")
         }
