@@ -3,22 +3,17 @@
 use std::collections::BTreeSet;
 
 use qcc_backends::tflite::{CMSIS_NN, EDGETPU, ESP32S3, TFLM};
-use qcc_backends::{Attachments, Device, Format, Memory, Summary, WriteOptions};
+use qcc_backends::{Attachments, Device, Memory, Summary, WriteOptions};
 use qcc_ir::{Checked, Graph};
 
 use crate::cli;
 use crate::litert::LITERT;
-use crate::runtime::{Runtime, graphs_of};
+use crate::runtime::graphs_of;
 
-/// LiteRT, with models for a device.
-pub(crate) const fn runtime(device: &'static Device) -> Runtime {
-    Runtime { form: WriteOptions { device: Some(device), ..WriteOptions::PLAIN }, ..LITERT }
-}
-
-/// The file of a graph that is laid out for a device.
+/// The main file of a graph that is laid out for a device.
 pub(crate) fn written(device: &'static Device, graph: &Graph) -> (Summary, Vec<u8>) {
     let mut files = Memory::new("model");
-    let backend = Format::Tflite.with(runtime(device).form);
+    let backend = device.format.with(WriteOptions { device: Some(device), ..WriteOptions::PLAIN });
     let checked = Checked::new(graph, backend.target()).unwrap();
     let summary = backend.write(checked, &Attachments::default(), &mut files).unwrap();
     (summary, files.files.remove("model").unwrap())
@@ -50,14 +45,14 @@ fn rules_of_devices_are_told() {
     for device in [&EDGETPU, &ESP32S3, &CMSIS_NN] {
         for graph in graphs_of(include_str!("../cases/int8.qir")) {
             let name = graph.name.clone();
-            let Ok(case) = runtime(device).integer(graph.clone()) else { continue };
+            let Ok(case) = LITERT.on(device).integer(graph.clone()) else { continue };
             let (summary, bytes) = written(device, &case.graph);
             let lacks = |rule: &str| rule.contains("has no kernel") || rule.contains("not among the supported");
             let broken = summary.on_cpu.iter().filter(|op| !lacks(&op.rule));
             let told = broken.map(|op| format!("{} {name} {}: {}\n", device.name, op.operator, op.rule));
             all.extend(told);
             if device != &EDGETPU {
-                let reference = runtime(&TFLM).integer(graph).unwrap();
+                let reference = LITERT.on(&TFLM).integer(graph).unwrap();
                 assert!(written(&TFLM, &reference.graph).1 == bytes, "{name}");
             }
         }
@@ -98,7 +93,7 @@ fn one_part_of_a_model_runs_on_the_accelerator() {
 #[cfg(feature = "oracles")]
 #[test]
 fn models_for_the_edge_tpu_run_in_litert() {
-    let runtime = runtime(&EDGETPU);
+    let runtime = LITERT.on(&EDGETPU);
     insta::assert_snapshot!(runtime.integer_tests("edgetpu_int8", &runtime.integer_cases()));
 }
 

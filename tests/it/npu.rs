@@ -3,23 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use qcc_backends::Device;
 use qcc_backends::openvino::NPU;
-use qcc_backends::{Attachments, Device, Format, Memory, WriteOptions};
-use qcc_ir::{Checked, StorageType};
 
-use crate::cli;
+use crate::devices::written;
 use crate::runtime::{Runtime, graphs_of};
+use crate::{cli, openvino};
 
 /// OpenVINO, with models for Intel's NPUs.
-const OPENVINO: Runtime = Runtime {
-    name: "OpenVINO",
-    script: "ov.py",
-    format: Format::Openvino,
-    form: WriteOptions { device: Some(&NPU), ..WriteOptions::PLAIN },
-    storage: StorageType::U8,
-    steps: [1, 1],
-    dissent: &[],
-};
+const OPENVINO: Runtime = openvino::OPENVINO.on(&NPU);
 
 /// The types of the layers of a file.
 fn layers(xml: &str) -> BTreeSet<&str> {
@@ -40,10 +32,7 @@ fn layers_are_those_of_the_npu() {
         if OPENVINO.written(&mut graph).is_err() {
             continue;
         }
-        let mut files = Memory::new("model");
-        let checked = Checked::new(&graph, &NPU.target).unwrap();
-        Format::Openvino.with(OPENVINO.form).write(checked, &Attachments::default(), &mut files).unwrap();
-        let xml = String::from_utf8(files.files.remove("model").unwrap()).unwrap();
+        let xml = String::from_utf8(written(&NPU, &graph).1).unwrap();
         odd.extend(layers(&xml).difference(&known).map(|&layer| layer.to_owned()));
         count += 1;
     }

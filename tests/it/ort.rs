@@ -93,7 +93,7 @@ fn integer_operators_run_in_onnx_runtime() {
 /// Models for its build for browsers are those for CPUs, but for dilated means.
 #[test]
 fn models_for_the_web_are_those_for_onnx_runtime() {
-    let web = Runtime { form: WriteOptions { device: Some(&ORT_WEB), ..WriteOptions::PLAIN }, ..ORT };
+    let web = ORT.on(&ORT_WEB);
     for graph in graphs_of(include_str!("../cases/int8.qir")) {
         let (own, plain) = (web.integer(graph.clone()).unwrap(), ORT.integer(graph).unwrap());
         assert!(own.model == plain.model, "{}", own.name);

@@ -5,24 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use qcc_backends::onnx::QNN;
-use qcc_backends::{Attachments, Format, Memory, WriteOptions};
-use qcc_ir::{Checked, Elem, Graph, StorageType};
+use qcc_ir::{Elem, Graph};
 use qcc_passes::quantize::Interface;
 
-use crate::devices::misplaced;
-use crate::oracle;
+use crate::devices::{misplaced, written};
 use crate::runtime::{Runtime, graphs_of};
+use crate::{oracle, ort};
 
 /// ONNX Runtime, with models for the device.
-const ORT: Runtime = Runtime {
-    name: "ONNX Runtime",
-    script: "ort.py",
-    format: Format::Onnx,
-    form: WriteOptions { device: Some(&QNN), ..WriteOptions::PLAIN },
-    storage: StorageType::U8,
-    steps: [1, 1],
-    dissent: &[],
-};
+const ORT: Runtime = ort::ORT.on(&QNN);
 
 /// What the compiler says of some small models, for example of a transposed tensor of 120 bytes.
 const MEMORY: &str = "QNN_COMMON_ERROR_MEM_ALLOC";
@@ -32,10 +23,8 @@ const SOME: usize = 23;
 
 /// Writes the model of a graph that is laid out, and adds what the run names.
 fn write(folder: &Path, name: &str, graph: &Graph, named: &mut BTreeSet<String>) {
-    let checked = Checked::new(graph, &QNN.target).unwrap();
-    let mut files = Memory::new("model");
-    let summary = Format::Onnx.with(ORT.form).write(checked, &Attachments::default(), &mut files).unwrap();
-    fs::write(folder.join(format!("{name}.onnx")), &files.files["model"]).unwrap();
+    let (summary, model) = written(&QNN, graph);
+    fs::write(folder.join(format!("{name}.onnx")), model).unwrap();
     named.extend(summary.on_cpu.iter().map(|op| format!("{name} {}", op.result)));
 }
 

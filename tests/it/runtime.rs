@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use qcc_backends::{Attachments, Format, Memory, WriteOptions};
+use qcc_backends::{Attachments, Device, Format, Memory, WriteOptions};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::{MatMul, Reshape};
@@ -49,6 +49,11 @@ pub(crate) struct Runtime {
 pub(crate) type Outcome = Result<Vec<Tensor>, String>;
 
 impl Runtime {
+    /// The same, with models for a device.
+    pub(crate) const fn on(self, device: &'static Device) -> Runtime {
+        Runtime { form: WriteOptions { device: Some(device), ..WriteOptions::PLAIN }, ..self }
+    }
+
     fn run_stages(&self, stages: RangeInclusive<Stage>, g: &mut Graph) -> Result<(), PassError> {
         let mut cx = Context::new(self.format.target_for(self.form));
         Pipeline::new(&Settings::default()).run(stages, g, &mut cx, &mut ignore)

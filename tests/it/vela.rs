@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use qcc_backends::Device;
 use qcc_backends::tflite::{ETHOS_U55, ETHOS_U65, ETHOS_U85};
-use qcc_backends::{Attachments, Device, Format, Memory, WriteOptions};
-use qcc_ir::Checked;
 
-use crate::devices::misplaced;
+use crate::devices::{misplaced, written};
 use crate::micro::MICRO;
 use crate::oracle;
-use crate::runtime::{Runtime, graphs_of};
+use crate::runtime::graphs_of;
 
 /// The Ethos-U65 has the rules of the Ethos-U55: only one of so many cases is compiled for it.
 const SOME: usize = 8;
@@ -23,17 +22,14 @@ fn vela_leaves_to_the_cpu_what_the_run_names() {
     let mut named: BTreeSet<String> = BTreeSet::new();
     let devices: [&'static Device; 3] = [&ETHOS_U55, &ETHOS_U65, &ETHOS_U85];
     for device in devices {
-        let form = WriteOptions { device: Some(device), ..WriteOptions::PLAIN };
-        let runtime = Runtime { form, ..MICRO };
+        let runtime = MICRO.on(device);
         let graphs = graphs_of(include_str!("../cases/int8.qir"));
         let step = if device == &ETHOS_U65 { SOME } else { 1 };
         for graph in graphs.into_iter().step_by(step) {
             let Ok(case) = runtime.integer(graph) else { continue };
             let stem = format!("{}.{}", case.name, device.name);
-            let checked = Checked::new(&case.graph, &device.target).unwrap();
-            let mut files = Memory::new("model");
-            let summary = Format::Tflite.with(form).write(checked, &Attachments::default(), &mut files).unwrap();
-            fs::write(folder.join(&stem).with_file_name(format!("{stem}.tflite")), &files.files["model"]).unwrap();
+            let (summary, model) = written(device, &case.graph);
+            fs::write(folder.join(format!("{stem}.tflite")), model).unwrap();
             named.extend(summary.on_cpu.iter().map(|op| format!("{stem} {}", op.result)));
         }
     }

@@ -7,7 +7,8 @@ use qcc_backends::tflite::XNNPACK;
 use qcc_ir::{Graph, StorageType};
 use qcc_passes::{Context, Pipeline, Settings, Stage, ignore};
 
-use crate::devices::{misplaced, runtime, written};
+use crate::devices::{misplaced, written};
+use crate::litert::LITERT;
 use crate::oracle;
 use crate::runtime::{Runtime, graphs_of};
 
@@ -16,7 +17,7 @@ fn litert_runs_in_xnnpack_what_the_run_says() {
     let folder = oracle::folder().join("xnnpack");
     _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
-    let runtime = runtime(&XNNPACK);
+    let runtime = LITERT.on(&XNNPACK);
     let mut named = BTreeSet::new();
     let layout = |g: &mut Graph| {
         let mut cx = Context::new(&XNNPACK.target);
