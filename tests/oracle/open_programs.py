@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtimes import TARGETS, LiteRt, OpenVino, Ort, turned
+from runtimes import TARGETS, LiteRt, OpenVino, Ort, sqnr, turned
 
 RUNTIMES = {"tflite": LiteRt, "onnx": Ort, "openvino": OpenVino}
 MODELS = Path(__file__).parents[1] / "models/torch"
@@ -22,14 +22,9 @@ def arrays(numbers):
     return [np.array(v, np.int64 if whole(v) else np.float32).reshape(shape) for shape, v in numbers]
 
 
-def decibels(wanted, found):
+def least(wanted, found):
     """The least ratio of signal to noise of the results."""
-    least = 999.0
-    for w, f in zip(wanted, found, strict=True):
-        f = turned(np.asarray(f, np.float64), list(w.shape))
-        noise = float(np.square(f - w).sum())
-        least = least if noise == 0 else min(least, 10 * np.log10(float(np.square(w).sum()) / noise))
-    return least
+    return min(sqnr(w, turned(np.asarray(f), list(w.shape))) for w, f in zip(wanted, found, strict=True))
 
 
 def compiled(name, target, precision, folder, samples):
@@ -59,7 +54,7 @@ def main(folder):
         for precision in LEAST:
             for target in TARGETS:
                 model = RUNTIMES[target](compiled(name, target, precision, folder, samples))
-                each = [decibels(arrays(case["outputs"]), model.run(s)) for s, case in zip(samples, cases)]
+                each = [least(arrays(case["outputs"]), model.run(s)) for s, case in zip(samples, cases)]
                 print(name, precision, target, " ".join(f"{db:.1f}" for db in each))
                 failed += [f"{name} {precision} {target}: {each}"] if min(each) < LEAST[precision] else []
     if failed:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np, onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from runtimes import TARGETS, LiteRt, OpenVino, Ort
+from runtimes import TARGETS, LiteRt, OpenVino, Ort, sqnr
 
 RUNTIMES = {"tflite": LiteRt, "onnx": Ort, "openvino": OpenVino}
 MODELS = {}
@@ -183,12 +183,11 @@ def sample(inputs, size, random):
     return {name: value(*declared) for name, declared in inputs.items()}
 
 
-def sqnr(want, found):
+def compared(want, found):
     found = found.transpose(0, 3, 1, 2) if want.ndim == 4 and want.shape != found.shape else found
     if want.shape != found.shape:
         raise ValueError(f"a result of {found.shape} where {want.shape} is expected")
-    noise = np.sum((want.astype(np.float64) - found) ** 2)
-    return 10 * np.log10(np.sum(want.astype(np.float64) ** 2) / max(noise, 1e-30))
+    return sqnr(want, found)
 
 
 def runs(runtime, sample):
@@ -230,7 +229,7 @@ def main():
                     continue
                 try:
                     runtime = RUNTIMES[target](artefact)
-                    found = [sqnr(truth.run(s)[0], runtime.run(s)[0]) for s in samples]
+                    found = [compared(truth.run(s)[0], runtime.run(s)[0]) for s in samples]
                     failed += [f"{name} {precision} {target} runs at {size}" for size in never
                                if runs(RUNTIMES[target](artefact), sample(inputs, size, random))]
                 except Exception as e:

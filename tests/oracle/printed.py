@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np, onnx
 
 import boxes, printed_models
-from runtimes import TARGETS, LiteRt, OpenVino, Ort, turned
+from runtimes import TARGETS, LiteRt, OpenVino, Ort, sqnr, turned
 
 PRECISIONS = ["int8", "w8a16", "w8a32", "w4a32", "fp16"]
 LACKING = [("openvino", "w8a16")]
@@ -68,11 +68,9 @@ def joined(results, name, part):
     return np.concatenate([cut(r[name]).reshape(1, -1) for r in results]).astype(np.float64)
 
 
-def sqnr(truth, found):
-    noise = np.sum((truth - found) ** 2)
-    if not np.isfinite(noise) or not np.any(truth):
-        return -np.inf
-    return 10 * np.log10(np.sum(truth**2) / noise) if noise else np.inf
+def ratio_of(truth, found):
+    """As `sqnr`; the least where the truth is 0 everywhere."""
+    return sqnr(truth, found) if np.any(truth) else -np.inf
 
 
 def agreement(measure, truth, found, name):
@@ -114,7 +112,7 @@ def judged(output, truth, found):
     for printed, rows in figures:
         if printed is None:
             continue
-        measured = sqnr(joined(truth, output["name"], rows), joined(found, output["name"], rows))
+        measured = ratio_of(joined(truth, output["name"], rows), joined(found, output["name"], rows))
         cells.append(f"{printed:.1f}/{measured:.1f}")
         right &= abs(printed - measured) <= 1 or min(printed, measured) >= HIGH
     told = output.get("agreement")
@@ -130,7 +128,7 @@ def halved(name, truth, found):
     if truth[0][name].ndim == 3 and truth[0][name].shape[2] == 6:
         same = agreement(boxes.MEASURE, truth, found, name)
         return f"{same:.1f}%", same >= 99
-    ratio = sqnr(joined(truth, name, None), joined(found, name, None))
+    ratio = ratio_of(joined(truth, name, None), joined(found, name, None))
     return f"{ratio:.1f}", ratio >= LEAST_HALF
 
 

@@ -25,6 +25,15 @@ def turned(array, shape):
     raise ValueError(f"an array of {array.shape} where {shape} is expected")
 
 
+def sqnr(wanted, found):
+    """The ratio of signal to noise in dB: infinite where both are equal, least where a number is not finite."""
+    wanted, found = wanted.astype(np.float64), found.astype(np.float64)
+    noise = np.sum((wanted - found) ** 2)
+    if not np.isfinite(noise):
+        return -np.inf
+    return 10 * np.log10(np.sum(wanted**2) / noise) if noise else np.inf
+
+
 class Ort:
     def __init__(self, path):
         options = onnxruntime.SessionOptions()
