@@ -74,7 +74,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Calibrate {
-    /// The model file (.onnx, .pt2, OpenVINO .xml, or float .tflite)
+    /// The model file (.onnx, .pt2, OpenVINO .xml, .tflite or .qir)
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataArgs,
@@ -211,7 +211,7 @@ pub(crate) struct Diff {
 #[derive(Clone, Debug, clap::Args)]
 #[command(group = ArgGroup::new("precision").multiple(false))]
 pub(crate) struct Compile {
-    /// The model file (.onnx, .pt2, OpenVINO .xml, or float .tflite)
+    /// The model file (.onnx, .pt2, OpenVINO .xml, .tflite or .qir)
     pub(crate) model: PathBuf,
 
     /// Target formats, separated by commas: `tflite,onnx,openvino` (`litert` is tflite) [default: that of --device, or
