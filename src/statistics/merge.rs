@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use qcc_passes::calibrate::Stats;
 use qcc_passes::identity::Digest128;
 use qcc_passes::quantize::matches;
 
@@ -62,8 +63,9 @@ fn is_kept(one: &Stored, exclude: &[String], matched: &mut [bool]) -> Result<boo
 /// Fails if statistics are not of the same values of the same model.
 fn fits(all: &Stored, other: &Stored) -> Result<(), StatisticsError> {
     let (own, theirs) = (&all.file, &other.file);
-    let axes = |file: &StatisticsFile| -> Vec<Vec<usize>> {
-        file.values.values().map(|v| v.stats.channels.iter().map(|c| c.axis).collect()).collect()
+    let parts = |file: &StatisticsFile| -> Vec<(Vec<usize>, Option<usize>)> {
+        let of = |stats: &Stats| (stats.channels.iter().map(|c| c.axis).collect(), stats.products());
+        file.values.values().map(|v| of(&v.stats)).collect()
     };
     let conversion = |file: &StatisticsFile| file.shards.iter().find_map(|shard| shard.conversion.clone());
     let what = match () {
@@ -74,7 +76,7 @@ fn fits(all: &Stored, other: &Stored) -> Result<(), StatisticsError> {
         () if own.model.digest != theirs.model.digest => {
             Some(format!("they are of different models, {} and {}", own.model.name, theirs.model.name))
         }
-        () if !own.values.keys().eq(theirs.values.keys()) || axes(own) != axes(theirs) => {
+        () if !own.values.keys().eq(theirs.values.keys()) || parts(own) != parts(theirs) => {
             let targets = |file: &StatisticsFile| file.model.targets.join(", ");
             Some(format!("the model was lowered for {} in one and for {} in the other", targets(own), targets(theirs)))
         }

@@ -22,7 +22,7 @@ pub use error::StatisticsError;
 pub(crate) use merge::merged;
 
 /// The version of the format (docs/qstats.md).
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// Calibration statistics of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,7 +117,7 @@ impl StatisticsFile {
             let (Some(stats), Some(&digest)) = (statistics.values.get(&v), digests.get(&v)) else { continue };
             match values.get_mut(&digest) {
                 // The same computation twice: equal statistics, perhaps of channels along other axes.
-                Some(known) => stats.channels.iter().for_each(|c| known.stats.add_channels(c.clone())),
+                Some(known) => known.stats.complete(stats),
                 None => {
                     let name = graph.name(v).map_or_else(String::new, |name| name.to_string());
                     values.insert(digest, ValueStatistics { name, stats: stats.clone() });
@@ -209,7 +209,8 @@ impl Stored {
             let stats = &file.values.get(digests.get(&v)?)?.stats;
             let extent = |axis: usize| joint.graph().ty(v).shape.dims().get(axis)?.known();
             let has = |axis| stats.along(axis).is_some_and(|c| extent(axis).is_none_or(|n| n == c.largest.len()));
-            wanted.axes(v).all(has).then_some(stats)
+            let products = wanted.products(v).is_none_or(|extent| stats.products() == Some(extent));
+            (products && wanted.axes(v).all(has)).then_some(stats)
         };
         let mut values = FxHashMap::default();
         for (i, target) in targets.iter().enumerate() {

@@ -6,14 +6,15 @@ use std::path::Path;
 use std::process::Command;
 
 use prost::Message;
-use qcc_formats::onnx::{GraphProto, ModelProto};
+use qcc_formats::onnx::{DataType, GraphProto, ModelProto, TensorProto};
 use tempfile::TempDir;
 
 use crate::cli::{floats, model, node, pictures, refusal, some, succeeds, text, value};
 use crate::hostile::npy;
 
 /// A convolution with SiLU, a softmax over columns of a product, an instance normalisation: operators that targets lower
-/// in different ways, and a value that a convolution and a product use along different axes.
+/// in different ways, and a value that a convolution and a product use along different axes. A recurrent layer, whose
+/// weights are rounded by second moments.
 fn mixed(seed: usize) -> ModelProto {
     let weights = |k: usize| (0..).map(move |i: usize| ((i * 37 + (k + seed) * 11) % 23) as f32 / 23.0 - 0.48);
     model(GraphProto {
@@ -27,6 +28,8 @@ fn mixed(seed: usize) -> ModelProto {
             node("Softmax", &["p"], "weights"),
             node("Conv", &["n", "v"], "d"),
             node("Mul", &["d", "weights"], "y"),
+            node("Reshape", &["n", "sequence"], "steps"),
+            node("LSTM", &["steps", "inputs", "states"], "h"),
         ],
         initializer: vec![
             floats("w", &[4, 3, 3, 3], weights(0)),
@@ -34,9 +37,18 @@ fn mixed(seed: usize) -> ModelProto {
             floats("shift", &[4], weights(2)),
             floats("columns", &[6, 6], weights(3)),
             floats("v", &[4, 4, 1, 1], weights(4)),
+            TensorProto {
+                name: some("sequence"),
+                dims: vec![3],
+                data_type: Some(DataType::Int64 as i32),
+                int64_data: vec![12, 1, 12],
+                ..TensorProto::default()
+            },
+            floats("inputs", &[1, 32, 12], weights(5)),
+            floats("states", &[1, 32, 8], weights(6)),
         ],
         input: vec![value("x", &[1, 3, 8, 8])],
-        output: vec![value("y", &[1, 4, 6, 6])],
+        output: vec![value("y", &[1, 4, 6, 6]), value("h", &[12, 1, 1, 8])],
         ..GraphProto::default()
     })
 }

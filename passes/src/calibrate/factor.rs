@@ -36,6 +36,18 @@ impl Moments {
         Moments { extent, sums: Vec::new(), rows: Vec::new() }
     }
 
+    /// Those with these sums: a matrix of which the upper triangle is read.
+    pub(super) fn with_sums(extent: usize, sums: Vec<f32>) -> Self {
+        Moments { extent, sums, rows: Vec::new() }
+    }
+
+    /// The sums of all rows: a matrix of which the upper triangle is written.
+    pub(super) fn sums(mut self) -> Vec<f32> {
+        let rest = std::mem::take(&mut self.rows);
+        self.add_products(&rest);
+        self.sums
+    }
+
     /// Adds the rows of `x`. The result depends on the rows and their order alone, not on how they are divided.
     pub(crate) fn add(&mut self, x: &[f32]) {
         let full = ROWS * self.extent;
@@ -68,11 +80,10 @@ impl Moments {
     }
 
     /// The factor, or `None` if no number is finite and different from 0.
-    pub(crate) fn factor(mut self) -> Option<Factor> {
+    pub(crate) fn factor(self) -> Option<Factor> {
         let n = self.extent;
-        let rest = std::mem::take(&mut self.rows);
-        self.add_products(&rest);
-        let mean = (0..n).map(|i| f64::from(self.sums[i * n + i])).sum::<f64>() / n as f64;
+        let sums = self.sums();
+        let mean = (0..n).map(|i| f64::from(sums[i * n + i])).sum::<f64>() / n as f64;
         if !mean.is_normal() {
             return None;
         }
@@ -80,11 +91,11 @@ impl Moments {
         let mut matrix = vec![0.0f64; n * n];
         matrix.par_chunks_mut(n).enumerate().for_each(|(i, row)| {
             for (j, x) in row.iter_mut().enumerate().take(i + 1) {
-                *x = f64::from(self.sums[(n - 1 - i) * n + (n - 1 - j)]);
+                *x = f64::from(sums[(n - 1 - i) * n + (n - 1 - j)]);
             }
             row[i] += DAMPING * row[i] + FLOOR * mean;
         });
-        drop(self);
+        drop(sums);
         let diagonal = factorize(&mut matrix, n)?;
         Some(Factor::of(&matrix, &diagonal, n))
     }

@@ -37,6 +37,7 @@ mod factor;
 mod imposed;
 mod moments;
 mod observe;
+mod products;
 mod range;
 mod reading;
 mod stats;
@@ -121,6 +122,7 @@ pub fn calibrate(
 /// The calibration table of each graph: the statistics of its values, and the ranges that follow from them.
 pub fn tables(wanted: Wanted, graphs: &[&Graph], statistics: Statistics, method: Method) -> Vec<CalibrationTable> {
     let ranges = chosen(graphs, &wanted.places, &statistics.values, method);
+    let factors = statistics.factors.and_of(&statistics.values);
     let stats = Arc::new(statistics.values);
     let samples = usize::try_from(statistics.samples.count).unwrap_or(usize::MAX);
     let ranges = wanted.places.into_iter().zip(ranges);
@@ -128,7 +130,7 @@ pub fn tables(wanted: Wanted, graphs: &[&Graph], statistics: Statistics, method:
         stats: Arc::clone(&stats),
         places,
         ranges,
-        factors: statistics.factors.clone(),
+        factors: factors.clone(),
         samples,
     };
     ranges.map(table).collect()

@@ -5,13 +5,15 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use qcc_ir::eval::{RunError, opaque};
+use qcc_ir::ops::Op;
 use qcc_ir::{Graph, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::batches::in_batches;
 use super::factor::{Factor, Moments};
-use super::reading::Reading;
+use super::reading::{Read, Reading};
+use super::stats::Stats;
 use crate::SharedGraph;
 
 /// The most channels of an activation whose second moments are gathered.
@@ -46,6 +48,17 @@ impl Factors {
         self.0.get(&v)?.iter().find_map(|(known, factor)| (known == reading).then_some(factor))
     }
 
+    /// These and those of the second moments that statistics have.
+    pub(super) fn and_of(mut self, stats: &FxHashMap<ValueId, Stats>) -> Self {
+        let products: Vec<_> = stats.iter().filter_map(|(v, stats)| Some((*v, stats.products.as_ref()?))).collect();
+        let found = products
+            .into_par_iter()
+            .filter_map(|(v, products)| Some((v, (Reading::Rows(products.extent()), products.factor()?))));
+        let all = Arc::make_mut(&mut self.0);
+        found.collect::<Vec<_>>().into_iter().for_each(|(v, factor)| all.entry(v).or_default().insert(0, factor));
+        self
+    }
+
     fn collect(all: impl Iterator<Item = (ValueId, Reading, Moments)>) -> Self {
         let mut factors: FxHashMap<ValueId, Vec<_>> = FxHashMap::default();
         for (v, reading, moments) in all {
@@ -78,27 +91,26 @@ impl Activation {
     }
 }
 
-/// The activations of contractions of `graphs`, ordered by value.
-fn activations(joint: &SharedGraph, graphs: &[&Graph]) -> Vec<Activation> {
+/// The activations of nodes of `graphs` that are `wanted`, ordered by value.
+fn activations(joint: &SharedGraph, graphs: &[&Graph], wanted: impl Fn(&Op) -> bool) -> Vec<Activation> {
     let mut all: BTreeMap<ValueId, Vec<Activation>> = BTreeMap::new();
     let mut seen = FxHashSet::default();
     for (i, g) in graphs.iter().enumerate() {
         let opaque = opaque(g);
-        for n in g.order() {
-            let Some(reading) = Reading::of(g, n).filter(|r| (1..=MOST_CHANNELS).contains(&r.extent())) else {
-                continue;
-            };
-            let (operands, result) = (g.operands(n), joint.place(i, n.value(0)));
-            let Some(value) = joint.place(i, operands[0]).filter(|_| !opaque.contains_key(&operands[0].node)) else {
-                continue;
-            };
-            let weight = g.constant(operands[1]).map_or(0, Tensor::len);
-            // Contractions that several graphs share count once.
-            let outputs = if seen.insert(result) { weight / reading.extent() } else { 0 };
-            let known = all.entry(value).or_default();
-            match known.iter_mut().find(|known| known.reading == reading) {
-                Some(known) => known.outputs += outputs,
-                None => known.push(Activation { value, reading, outputs }),
+        for n in g.order().into_iter().filter(|&n| wanted(g.op(n)) && !opaque.contains_key(&n)) {
+            let reads = Reading::all(g, n).into_iter();
+            for Read { activation, weight, reading } in
+                reads.filter(|r| (1..=MOST_CHANNELS).contains(&r.reading.extent()))
+            {
+                let (Some(value), result) = (joint.place(i, activation), joint.place(i, n.value(0))) else { continue };
+                let weights = g.constant(g.operands(n)[weight]).map_or(0, Tensor::len);
+                // Nodes that several graphs share count once.
+                let outputs = if seen.insert((result, weight)) { weights / reading.extent() } else { 0 };
+                let known = all.entry(value).or_default();
+                match known.iter_mut().find(|known| known.reading == reading) {
+                    Some(known) => known.outputs += outputs,
+                    None => known.push(Activation { value, reading, outputs }),
+                }
             }
         }
     }
@@ -119,7 +131,8 @@ pub(super) type Rows = Vec<(usize, Vec<f32>)>;
 impl Beside {
     /// As many activations as the memory for moments allows, smaller ones first.
     pub(super) fn new(joint: &SharedGraph, graphs: &[&Graph]) -> Self {
-        let mut all = activations(joint, graphs);
+        // Those of recurrent layers are in the statistics.
+        let mut all = activations(joint, graphs, |op| !matches!(op, Op::Recurrent(_)));
         all.sort_by_key(Activation::elements);
         let mut bytes = 0;
         all.retain(|activation| {
@@ -217,7 +230,8 @@ pub fn second_moments(
 /// The activations of matrix products with constant weights, in groups whose moments are in memory at once.
 fn grouped(joint: &SharedGraph, graphs: &[&Graph]) -> Vec<Vec<Activation>> {
     let (mut groups, mut bytes) = (Vec::<Vec<_>>::new(), usize::MAX);
-    for activation in activations(joint, graphs).into_iter().filter(|a| matches!(a.reading, Reading::Rows(_))) {
+    for activation in activations(joint, graphs, |_| true).into_iter().filter(|a| matches!(a.reading, Reading::Rows(_)))
+    {
         let own = activation.elements() * size_of::<f32>();
         if bytes.saturating_add(own) > AT_ONCE {
             (bytes, _) = (0, groups.push(Vec::new()));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use qcc_ir::eval::{Executor, RunError, opaque};
+use qcc_ir::ops::Op;
 use qcc_ir::{Elem, Graph, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
@@ -12,9 +13,17 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::batches::in_batches;
 use super::moments::{Beside, Factors, Rows};
+use super::products::Products;
+use super::reading::Reading;
 use super::{Stats, contracted};
 use crate::SharedGraph;
 use crate::identity::Digest128;
+
+/// The most channels of an activation of a recurrent layer whose second moments are gathered.
+const MOST_STATES: usize = 1024;
+
+/// The rows of a sample that second moments of recurrent layers are gathered from.
+const ROWS: usize = 256;
 
 /// The values of a merged graph whose statistics are gathered.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +32,9 @@ pub struct Wanted {
     pub(super) places: Vec<FxHashMap<ValueId, ValueId>>,
     /// The axes along which statistics of channels are gathered, for each value of the merged graph that needs them.
     axes: FxHashMap<ValueId, BTreeSet<usize>>,
-    /// The activations whose second moments are gathered.
+    /// The activations of recurrent layers, whose second moments are part of the statistics, and their number of channels.
+    recurrent: FxHashMap<ValueId, usize>,
+    /// The other activations whose second moments are gathered.
     moments: Beside,
 }
 
@@ -41,6 +52,10 @@ impl Wanted {
             for (v, axis) in axes {
                 wanted.axes.entry(v).or_default().insert(axis);
             }
+            let layers = g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Recurrent(_)));
+            let reads = layers.flat_map(|n| Reading::all(g, n)).map(|read| (read.activation, read.reading.extent()));
+            let reads = reads.filter(|(v, extent)| *extent <= MOST_STATES && !opaque.contains_key(&v.node));
+            wanted.recurrent.extend(reads.filter_map(|(v, extent)| Some((joint.place(i, v)?, extent))));
         }
         wanted
     }
@@ -60,6 +75,11 @@ impl Wanted {
     /// The axes along which a value of the merged graph has statistics of channels.
     pub fn axes(&self, v: ValueId) -> impl Iterator<Item = usize> + '_ {
         self.axes.get(&v).into_iter().flatten().copied()
+    }
+
+    /// The number of channels of the second moments of a value of the merged graph that its statistics have.
+    pub fn products(&self, v: ValueId) -> Option<usize> {
+        self.recurrent.get(&v).copied()
     }
 }
 
@@ -165,8 +185,12 @@ fn of_sample(
             return;
         }
         let axes: SmallVec<[usize; 2]> = wanted.axes(v).collect();
-        stats.push((v, Stats::with_channels(&tensor.view::<f32>(), &tensor.dims(), &axes).in_half(second)));
-        rows.extend(wanted.moments.rows(v, tensor, count, set.digest.0 as u64));
+        let start = set.digest.0 as u64;
+        let products =
+            wanted.products(v).map(|extent| Products::of(&Reading::Rows(extent).rows(tensor, |_| ROWS, start), extent));
+        let own = Stats::with_channels(&tensor.view::<f32>(), &tensor.dims(), &axes).with_products(products);
+        stats.push((v, own.in_half(second)));
+        rows.extend(wanted.moments.rows(v, tensor, count, start));
     })?;
     Ok(Observed { set, stats, rows })
 }
@@ -231,8 +255,8 @@ mod tests {
             joint.at_once = at_once;
             let found = observe(&joint, wanted, 11, sample, &mut |_| ControlFlow::Continue(()))?;
             let found = tables(wanted.clone(), &[&g], found, Method::MinMax);
-            let factors = g.order().into_iter().filter_map(|n| {
-                let factor = found[0].factor(g.operands(n).first().copied()?, &Reading::of(&g, n)?)?;
+            let factors = g.order().into_iter().flat_map(|n| Reading::all(&g, n)).filter_map(|read| {
+                let factor = found[0].factor(read.activation, &read.reading)?;
                 Some((factor.variances().to_vec(), factor.upper().to_vec()))
             });
             Ok::<_, Box<dyn std::error::Error>>(factors.collect::<Vec<_>>())

@@ -1,10 +1,20 @@
-//! How contractions with constant weights read their activations.
+//! How nodes with constant weights read their activations.
 
 use qcc_ir::matrix::Windows;
-use qcc_ir::ops::{Conv, Op};
-use qcc_ir::{Elem, Graph, NodeId, Tensor};
+use qcc_ir::ops::{Cell, Conv, Op};
+use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
+use smallvec::{SmallVec, smallvec};
 
-/// The rows of an activation that a contraction multiplies by the weights of an output.
+/// An activation that is multiplied by a constant weight.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub(crate) activation: ValueId,
+    /// The index of the operand that is the weight. Its outputs are rows, but for matrix products.
+    pub(crate) weight: usize,
+    pub(crate) reading: Reading,
+}
+
+/// The rows of an activation that are multiplied by the weights of an output.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reading {
     /// The innermost axis, of this extent.
@@ -14,16 +24,32 @@ pub(crate) enum Reading {
 }
 
 impl Reading {
-    /// How contraction `n` reads its float activation, if its weight is constant, and outputs do not read different parts
-    /// of the activation.
-    pub(crate) fn of(g: &Graph, n: NodeId) -> Option<Self> {
+    /// The float activations that node `n` multiplies by constant weights, if outputs do not read different parts of them.
+    pub(crate) fn all(g: &Graph, n: NodeId) -> SmallVec<[Read; 2]> {
         let operands = g.operands(n);
-        let (&x, &w) = (operands.first()?, operands.get(1)?);
-        let weight = g.constant(w).filter(|_| g.constant(x).is_none() && g.ty(x).elem == Elem::F32)?.dims();
+        let (Some(&x), Some(&w)) = (operands.first(), operands.get(1)) else { return SmallVec::new() };
+        let varies = |x| g.constant(x).is_none() && g.ty(x).elem == Elem::F32;
+        let Some(weight) = g.constant(w).filter(|_| varies(x)).map(Tensor::dims) else { return SmallVec::new() };
+        let rows = |activation, weight| {
+            let extent = g.ty(activation).shape.dims().last()?.known()?;
+            Some(Read { activation, weight, reading: Reading::Rows(extent) })
+        };
         match g.op(n) {
-            Op::MatMul(_) if weight.len() == 2 => Some(Reading::Rows(g.ty(x).shape.dims().last()?.known()?)),
-            Op::Conv(op) if op.groups == 1 => Some(Reading::Windows(op.clone(), weight[1..].to_vec())),
-            _ => None,
+            Op::MatMul(_) if weight.len() == 2 => rows(x, 1).into_iter().collect(),
+            Op::Conv(op) if op.groups == 1 => {
+                smallvec![Read {
+                    activation: x,
+                    weight: 1,
+                    reading: Reading::Windows(op.clone(), weight[1..].to_vec())
+                }]
+            }
+            Op::Recurrent(op) => {
+                // The states are the results, but for the first. Where the reset gate scales the state, the product is
+                // not of the state itself.
+                let of_state = op.cell != Cell::Gru { reset_after: false } && g.constant(operands[2]).is_some();
+                rows(x, 1).into_iter().chain(of_state.then(|| rows(n.value(0), 2)).flatten()).collect()
+            }
+            _ => SmallVec::new(),
         }
     }
 

@@ -5,6 +5,7 @@ use qcc_ir::vector::{summary, vectorized};
 use serde::{Deserialize, Serialize};
 
 use super::exact::ExactSum;
+use super::products::Products;
 
 /// The maximum number of bins of a histogram.
 const BINS: usize = 2048;
@@ -149,6 +150,9 @@ pub struct Stats {
     pub histogram: Histogram,
     /// The statistics of each channel along the axes for which they were requested, in ascending order of axes.
     pub channels: Vec<Channels>,
+    /// The second moments of the innermost axis, where they were requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) products: Option<Products>,
 }
 
 /// The statistics of the channels of a value along one axis.
@@ -236,7 +240,7 @@ impl Stats {
         let (min, max) = (min + 0.0, max + 0.0);
         let extremes = [min, max].map(|x| ExactSum::of(x.into()));
         let halves = [Some([min, max]), None];
-        Stats { min, max, extremes, halves, samples: 1, not_finite: 0, histogram, channels: Vec::new() }
+        Stats { min, max, extremes, halves, samples: 1, not_finite: 0, histogram, ..Stats::default() }
     }
 
     /// Merges the statistics of other samples.
@@ -259,10 +263,30 @@ impl Stats {
                 None => self.add_channels(theirs),
             }
         }
+        match (&mut self.products, other.products) {
+            (Some(own), Some(theirs)) => own.merge(&theirs),
+            (own, theirs) => *own = theirs.or(own.take()),
+        }
+    }
+
+    /// The same with second moments.
+    pub(super) fn with_products(self, products: Option<Products>) -> Self {
+        Stats { products, ..self }
+    }
+
+    /// The number of channels of the second moments, if they were requested.
+    pub fn products(&self) -> Option<usize> {
+        self.products.as_ref().map(Products::extent)
+    }
+
+    /// Adds what other statistics of the same samples have: those of channels along other axes, and second moments.
+    pub fn complete(&mut self, other: &Stats) {
+        other.channels.iter().for_each(|channels| self.add_channels(channels.clone()));
+        self.products = self.products.take().or_else(|| other.products.clone());
     }
 
     /// Adds the statistics of the channels along another axis for the same samples.
-    pub fn add_channels(&mut self, channels: Channels) {
+    fn add_channels(&mut self, channels: Channels) {
         let place = self.channels.partition_point(|own| own.axis < channels.axis);
         if self.channels.get(place).is_none_or(|own| own.axis != channels.axis) {
             self.channels.insert(place, channels);
@@ -282,6 +306,7 @@ impl Stats {
             && self.histogram.is_valid()
             && ascends
             && self.channels.iter().all(channels)
+            && self.products.as_ref().is_none_or(|products| products.is_valid(self.samples))
     }
 }
 

@@ -20,7 +20,7 @@ use super::weights::{
 };
 use super::{Interface, Interfaces, Options, Quantized, Weights};
 use crate::PassError;
-use crate::calibrate::{CalibrationTable, Range, Reading, summed_axis};
+use crate::calibrate::{CalibrationTable, Factor, Range, Reading, summed_axis};
 use crate::quality::Distance;
 
 pub(super) fn build(
@@ -288,8 +288,7 @@ impl Builder<'_> {
     /// if the means of the activation are known.
     fn weight(&self, n: NodeId, x: ValueId, w: &Tensor) -> (Tensor, Option<Tensor>) {
         let op = self.old.op(n);
-        let reading = Reading::of(self.old, n).filter(|_| self.compensate);
-        let factor = reading.and_then(|reading| self.ranges.factor(self.old.operands(n)[0], &reading));
+        let factor = self.factor(n, 1);
         if let Some((axis, size, grid)) = self.blocks(n, w).filter(|_| self.step(x).is_none()) {
             let compensated = factor.and_then(|factor| compensated_blocks(w, axis, size, grid, factor));
             let weight = compensated.unwrap_or_else(|| w.quantized(&block_qparams(w, axis, size, grid)));
@@ -306,6 +305,12 @@ impl Builder<'_> {
             (None, QuantRule::Contraction { channel }) => (rounded_by_output(w, &weight, &qparams, channel), None),
             (corrected, _) => (weight, corrected),
         }
+    }
+
+    /// What rounding operand `i` of node `n`, a weight, needs of its activation, if it is known.
+    fn factor(&self, n: NodeId, i: usize) -> Option<&Factor> {
+        let read = Reading::all(self.old, n).into_iter().find(|read| read.weight == i && self.compensate)?;
+        self.ranges.factor(read.activation, &read.reading)
     }
 
     /// The quantization parameters of the weight `w` of contraction `n` with the activation `x`, with 8 bits.
@@ -406,18 +411,22 @@ impl Builder<'_> {
             }
             _ => {
                 for &i in weights(op).iter().filter(|&&i| !is_narrow(self.old, n, i)) {
-                    self.dequantized(old[i])?;
+                    self.dequantized(n, i)?;
                 }
                 self.float_node(n)
             }
         }
     }
 
-    /// Stores a constant as per-row quantized weight, with a `Dequantize` that the model evaluates at run time.
-    fn dequantized(&mut self, v: ValueId) -> Result<(), PassError> {
+    /// Stores operand `i` of node `n` as per-row quantized weight, with a `Dequantize` that the model evaluates at run time.
+    fn dequantized(&mut self, n: NodeId, i: usize) -> Result<(), PassError> {
+        let v = self.old.operand(n, i);
         if let Some(w) = self.old.constant(v).filter(|_| !self.float.contains_key(&v)) {
             let qparams = QuantParams::per_axis(StorageType::I8, 0, per_channel(&magnitudes(w, 0)));
-            let stored = self.constant(v, rounded_by_output(w, &w.quantized(&qparams), &qparams, 0));
+            let compensated =
+                self.factor(n, i).and_then(|factor| compensated_channels(self.old.op(n), w, &qparams, factor));
+            let rounded = compensated.unwrap_or_else(|| rounded_by_output(w, &w.quantized(&qparams), &qparams, 0));
+            let stored = self.constant(v, rounded);
             let real = self.new.add1(Dequantize {}, &[stored], self.origin(v))?;
             self.float.insert(v, real);
         }
@@ -435,7 +444,7 @@ impl Builder<'_> {
             return self.float_node(n);
         }
         if kernel.dequantized {
-            self.dequantized(old[0])?;
+            self.dequantized(n, 0)?;
             return self.float_node(n);
         }
         let operands = [self.constant(old[0], stored), self.float(old[1])?];

@@ -27,6 +27,8 @@ mod parameters;
 mod passes;
 mod plan;
 mod qparams;
+#[cfg(test)]
+mod recurrent_tests;
 mod spell;
 #[cfg(test)]
 mod tests;

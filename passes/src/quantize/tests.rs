@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use qcc_ir::ops::{Cell, Op, Recurrent};
+use qcc_ir::ops::Op;
 use qcc_ir::target::{Kernel, Quantized as Q, Target, Weights as KernelWeights, ZeroPoint};
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Elem, Graph, NodeId, Origin, Shape, StorageType, Tensor, TensorType, ValueId};
@@ -450,35 +450,6 @@ fn long_recurrences_are_quantized_weight_only() {
     let whole =
         products(40, &Options { interface: Interface::Quantized(StorageType::U8).into(), ..Options::default() });
     assert_eq!(whole, vec![(true, true); 41]);
-}
-
-/// The weights of a recurrent layer are quantized, but the input weight of few inputs is not.
-#[test]
-fn input_weights_of_few_inputs_stay_float() {
-    let kernel = |op: &Op, x: &[&TensorType]| match op {
-        Op::Recurrent(_) => {
-            Some(Kernel::FLOAT.weights(KernelWeights { axis: Some(0), dequantized: true, ..KernelWeights::ONE_SCALE }))
-        }
-        _ => (BARE.kernel)(op, x),
-    };
-    let target = Target { kernel, ..BARE.clone() };
-    let quantized_weights = |inputs: usize| {
-        let mut g = Graph::new("layer");
-        let x = g.add_input("x", TensorType::f32(&[2, 1, inputs]));
-        let weight = [256, inputs];
-        let parameters = [&weight[..], &[256, 64], &[256], &[1, 64], &[1, 64]];
-        let parameters = parameters.map(|dims| crate::testing::weight(&mut g, dims));
-        let operands: Vec<ValueId> = [x].into_iter().chain(parameters).collect();
-        let layer = Recurrent { cell: Cell::Lstm, reverse: false, clip: None };
-        let y = g.add1(layer, &operands, Origin::none()).unwrap();
-        g.add_output("y", y);
-        let options = Options { activations: Activations::Float, ..Options::default() };
-        let g = quantize(&g, &target, &CalibrationTable::default(), &options).unwrap().graph;
-        let weights = g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Dequantize(_)));
-        weights.map(|n| g.ty(n.value(0)).shape.to_string()).collect::<Vec<String>>()
-    };
-    assert_eq!(quantized_weights(17), ["[256,17]", "[256,64]"]);
-    assert_eq!(quantized_weights(16), ["[256,64]"]);
 }
 
 /// Long matrices are quantized in blocks along the reduction axis, whichever axis that is. Other weights have 8 bits.
