@@ -41,7 +41,7 @@ fn mixed(seed: usize) -> ModelProto {
                 name: some("sequence"),
                 dims: vec![3],
                 data_type: Some(DataType::Int64 as i32),
-                int64_data: vec![12, 1, 12],
+                int64_data: vec![-1, 1, 12],
                 ..TensorProto::default()
             },
             floats("inputs", &[1, 32, 12], weights(5)),
@@ -206,7 +206,8 @@ fn what_does_not_fit_is_refused() {
     // Other inputs.
     let mut wide = mixed(0);
     let graph = wide.graph.as_mut().unwrap();
-    (graph.input, graph.output) = (vec![value("x", &[1, 3, 8, 0])], vec![value("y", &[1, 4, 6, 0])]);
+    graph.input = vec![value("x", &[1, 3, 8, 0])];
+    graph.output = vec![value("y", &[1, 4, 6, 0]), value("h", &[0, 1, 1, 8])];
     fs::write(at.join("wide.onnx"), wide.encode_to_vec()).unwrap();
     let shaped =
         ["wide.onnx", "--shape", "x=1,3,8,8", "--to", "onnx", "--int8", "-q", "--stats", "a.qstats", "-o", "w.onnx"];
@@ -228,8 +229,8 @@ fn what_does_not_fit_is_refused() {
         assert_eq!(merge(&["b.qstats", "bad.qstats"]), refused);
         refused
     };
-    let other = [b"qstats 2 ", &whole[9..]].concat();
-    assert!(refused(&other).contains("bad.qstats is of version 2 of the format; this qcc reads version 1"));
+    let other = [b"qstats 1 ", &whole[9..]].concat();
+    assert!(refused(&other).contains("bad.qstats is of version 1 of the format; this qcc reads version 2"));
     for place in [9, 20, 60, whole.len() / 2, whole.len() - 1] {
         let mut bytes = whole.clone();
         bytes[place] ^= 4;
