@@ -242,4 +242,5 @@ def main():
         sys.exit("\n".join(failed))
 
 
-main()
+if __name__ == "__main__":
+    main()
