@@ -104,7 +104,23 @@ pub(crate) fn list(n: &mut impl Build, v: ValueId) -> Result<ValueId, Refusal> {
 }
 
 /// Element `i` of a list.
-fn element(n: &mut impl Build, list: ValueId, i: usize) -> Result<ValueId, Refusal> {
+fn element(n: &mut impl Build, list: ValueId, mut i: usize) -> Result<ValueId, Refusal> {
+    if let Op::Cast(_) = n.graph().producer(list) {
+        let from = n.graph().operands(list.node)[0];
+        if matches!(n.ty(from).elem, Elem::I32 | Elem::I64) {
+            let element = element(n, from, i)?;
+            return n.cast(element, n.ty(list).elem.clone());
+        }
+    }
+    if let Op::Concat(_) = n.graph().producer(list) {
+        for part in n.graph().operands(list.node) {
+            let count = n.dims(part)?.iter().product();
+            if i < count {
+                return element(n, part, i);
+            }
+            i -= count;
+        }
+    }
     let single = n.dims(list)?.as_slice() == [1];
     if single { Ok(list) } else { n.add(Slice { ranges: vec![Range { axis: 0, start: i, len: 1, step: 1 }] }, &[list]) }
 }
@@ -224,9 +240,13 @@ pub(crate) fn lengths(n: &mut impl Build, whole: &Dim, asked: ValueId) -> Result
 /// Position `i` of a list as a list of one. Constants beyond 32 bits are clamped: they are outside any axis.
 pub(crate) fn position(n: &mut impl Build, list: ValueId, i: usize) -> Result<ValueId, Refusal> {
     let far = MOST_ELEMENTS as i64;
-    match whole(n.graph(), list).and_then(|values| values.get(i)?.constant()) {
-        Some(value) => Ok(number(n, value.clamp(-far, far))),
-        None => element(n, list, i),
+    let element = element(n, list, i)?;
+    match whole(n.graph(), element).as_deref() {
+        Some([value]) => match value.constant() {
+            Some(value) => Ok(number(n, value.clamp(-far, far))),
+            None => whole_number(n, value.clone()),
+        },
+        _ => Ok(element),
     }
 }
 

@@ -5,8 +5,8 @@ use half::f16;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::EvalError;
 use qcc_ir::ops::{
-    Binary, BinaryFn, Cast, Clamp, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Symbolic, Tensors,
-    Transpose, Types, Unary, UnaryFn,
+    Binary, BinaryFn, Cast, Clamp, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Symbolic, Tensors, Transpose, Types,
+    Unary, UnaryFn,
 };
 use qcc_ir::{Dim, Elem, Expr, Graph, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 use smallvec::SmallVec;

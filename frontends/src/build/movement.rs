@@ -3,7 +3,7 @@
 use qcc_ir::ops::{Expand, Extents, OpenSlice, Slice, broadcast};
 use qcc_ir::{Dim, Expr, Shape, ValueId};
 
-use super::index::{open_range, part, range};
+use super::index::{open_range, part, range, stepped, strided};
 use super::{Build, Operands, computed, count_axes, count_axis, extent};
 use crate::refusal::Refusal;
 
@@ -110,7 +110,7 @@ pub(crate) fn element(axis: usize, extent: &Dim, at: &Expr) -> Result<Cut, Refus
 
 /// The part of `x` that these slices select, each of another axis.
 pub(crate) fn sliced(n: &mut impl Build, x: ValueId, cuts: &[Cut]) -> Result<ValueId, Refusal> {
-    let (mut ranges, mut open) = (Vec::new(), Vec::<OpenSlice>::new());
+    let (mut ranges, mut open) = (Vec::new(), Vec::<(OpenSlice, i64)>::new());
     let dims = n.shape(x).dims();
     for Cut { axis, start, end, step } in cuts {
         match (dims[*axis].known(), start.constant(), end.constant()) {
@@ -118,14 +118,14 @@ pub(crate) fn sliced(n: &mut impl Build, x: ValueId, cuts: &[Cut]) -> Result<Val
                 let r = range(*axis, extent, start, end, *step)?;
                 ranges.extend((r.start != 0 || r.step != 1 || r.len != extent).then_some(r));
             }
-            _ if *step == 1 => open.extend(open_range(*axis, &dims[*axis], start, end)?),
-            _ => return Err(Refusal::Open(n.shape(x).clone())),
+            _ if *step == 1 => open.extend(open_range(*axis, &dims[*axis], start, end)?.map(|part| (part, 1))),
+            _ => open.push((stepped(*axis, &dims[*axis], [start, end], *step)?, *step)),
         }
     }
     ranges.sort_by_key(|r| r.axis);
     let mut y = if ranges.is_empty() { x } else { n.add(Slice { ranges }, &[x])? };
-    for slice in open {
-        y = part(n, y, slice)?;
+    for (slice, step) in open {
+        y = if step == 1 { part(n, y, slice)? } else { strided(n, y, &slice, step)? };
     }
     Ok(y)
 }

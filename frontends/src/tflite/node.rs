@@ -89,8 +89,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         let state = self.input(i)?;
         let elem = self.ty(state).elem.clone();
         let next = self.moved(v, &elem)?;
-        if self.ty(next) != self.ty(state) {
-            return Err(Refusal::Invalid(format!("its state is {}; the next one {}", self.ty(state), self.ty(next))));
+        let (kept, found) = (self.ty(state), self.ty(next));
+        let agree = kept.rank() == found.rank()
+            && kept.shape.dims().iter().zip(found.shape.dims()).all(|(kept, found)| kept.agreed(found).is_some());
+        if kept.elem != found.elem || !agree {
+            return Err(Refusal::Invalid(format!("its state is {kept}; the next one {found}")));
         }
         self.importer.keep(self.operator.inputs[i], next);
         Ok(())

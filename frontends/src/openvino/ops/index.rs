@@ -5,7 +5,7 @@ use qcc_ir::{Elem, Expr, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::index::Places;
+use crate::build::index::{Places, non_zero};
 use crate::build::range::range;
 use crate::build::{Build, Operands, Values, computed, count_axis, extent, movement, one};
 use crate::refusal::Refusal;
@@ -21,6 +21,12 @@ pub(super) const ROWS: &[Row] = &[
         let batch = extent(n.number("batch_dims")?.unwrap_or(0))?;
         let (x, indices) = (n.input(0)?, n.input(1)?);
         one(n.add(GatherNd { batch }, &[x, indices])?)
+    }),
+    ("NonZero", |n| {
+        let to = n.element("output_type")?.unwrap_or(Elem::I64);
+        let x = n.input(0)?;
+        let places = non_zero(n, x)?;
+        one(n.cast(places, to)?)
     }),
     ("Range", |n| {
         let to = n.element("output_type")?;

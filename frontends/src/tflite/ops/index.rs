@@ -6,6 +6,7 @@ use qcc_ir::{Dim, Elem, Expr, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::index::non_zero;
 use crate::build::{Build, Operands, Values, computed, count_axis, extent, movement, one};
 use crate::refusal::Refusal;
 
@@ -16,6 +17,14 @@ pub(super) const ROWS: &[Row] = &[
     (B::ONE_HOT, one_hot),
     (B::SCATTER_ND, scatter_nd),
     (B::TOPK_V2, top_k),
+    (B::WHERE, |n| {
+        let x = n.input(0)?;
+        if n.ty(x).elem.qparams().is_some() {
+            return Err(Refusal::Unsupported("the kernel compares stored integers, whatever their zero point".into()));
+        }
+        let columns = non_zero(n, x)?;
+        one(n.transpose(columns, &[1, 0])?)
+    }),
 ];
 
 /// Input `i` as `I32` or `I64` indices.
