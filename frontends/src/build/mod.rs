@@ -72,6 +72,11 @@ pub(crate) trait Build {
         known.ok_or_else(|| Refusal::Open(shape.clone()))
     }
 
+    /// An extent of a value, which must be known.
+    fn extent(&self, v: ValueId, axis: usize) -> Result<usize, Refusal> {
+        self.shape(v).dims()[axis].known().ok_or_else(|| Refusal::Open(self.shape(v).clone()))
+    }
+
     /// The shape of a value; extents may be open.
     fn shape(&self, v: ValueId) -> &Shape {
         &self.ty(v).shape

@@ -151,11 +151,6 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         if i < self.inputs() { self.input(i).map(Some) } else { Ok(None) }
     }
 
-    /// An extent that must be known.
-    pub(super) fn extent(&self, x: ValueId, axis: usize) -> Result<usize, Refusal> {
-        self.shape(x).dims()[axis].known().ok_or_else(|| Refusal::Open(self.shape(x).clone()))
-    }
-
     /// All inputs.
     pub(super) fn all_inputs(&mut self) -> Result<Values, Refusal> {
         (0..self.inputs()).map(|i| self.input(i)).collect()

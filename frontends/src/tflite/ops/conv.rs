@@ -26,7 +26,7 @@ struct Settings {
 fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: Conv2D = n.options()?;
     let (x, w) = (n.image(0)?, n.weight(1, &[0, 2, 3, 1])?);
-    let (channels, inputs) = (channels(n, x)?, n.dims(w)?[1]);
+    let (channels, inputs) = (n.extent(x, 1)?, n.dims(w)?[1]);
     let groups = channels.checked_div(inputs).unwrap_or(0);
     let settings = Settings {
         padding: o.padding,
@@ -41,7 +41,7 @@ fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn depthwise(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: DepthwiseConv2D = n.options()?;
     let (x, w) = (n.image(0)?, n.weight(1, &[1, 2, 3, 0])?);
-    let groups = channels(n, x)?;
+    let groups = n.extent(x, 1)?;
     let settings = Settings {
         padding: o.padding,
         stride: [o.stride_h, o.stride_w],
@@ -49,11 +49,6 @@ fn depthwise(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         activation: o.activation,
     };
     add(n, &settings, x, w, groups)
-}
-
-/// The channels of an image.
-fn channels(n: &NodeCx<'_, '_>, x: ValueId) -> Result<usize, Refusal> {
-    n.shape(x).dims()[1].known().ok_or_else(|| Refusal::Open(n.shape(x).clone()))
 }
 
 /// Two extents or strides of a window, which must be positive.

@@ -112,7 +112,7 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         None => None,
     };
     let k = match len {
-        Some(_) => n.dims(x)?[axis],
+        Some(_) => n.extent(x, axis)?,
         None => extent(n.integer(1)?)?,
     };
     let values = n.add_as(TopK { k, axis, largest: true }, &[x], &values)?;
