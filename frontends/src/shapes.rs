@@ -54,22 +54,34 @@ pub(crate) fn settle(
     if errors.is_empty() { Ok(shapes) } else { Err(errors) }
 }
 
+/// Whether a format has names for open extents, by which equal ones are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExtentNames {
+    /// It has: unnamed leading extents are one batch.
+    Given,
+    /// It has none: of several leading extents nothing says that they are equal.
+    Absent,
+}
+
 /// The shape of each input with the extents that stay open: those without a value. An unnamed leading extent is the batch
-/// of all inputs, another one has a name of its own. `None` if no extent is open, or an input does not say how many axes
-/// it has.
+/// of all inputs, unless the format has no names and several inputs have one; any other has a name of its own. `None` if
+/// no extent is open, or an input does not say how many axes it has.
 ///
 /// The options must fit the inputs, as [`settle`] says.
-fn keep(inputs: &[DeclaredInput], options: &ImportOptions) -> Option<Vec<Shape>> {
+fn keep(inputs: &[DeclaredInput], options: &ImportOptions, names: ExtentNames) -> Option<Vec<Shape>> {
     let symbols = given(inputs, options);
+    let unnamed = |dim: &Dim| dim.as_symbol().is_some_and(|s| **s == *ANONYMOUS);
+    let leading = inputs.iter().filter(|i| i.shape.as_ref().is_some_and(|s| s.dims().first().is_some_and(unnamed)));
+    let is_batch = names == ExtentNames::Given || leading.count() == 1;
     let given: FxHashMap<&str, &[Option<usize>]> =
         options.shapes.iter().map(|(name, dims)| (name.as_str(), dims.as_slice())).collect();
     let kept = |input: &DeclaredInput| {
         let given = given.get(input.name.as_str());
-        let extent = |(axis, dim): (usize, &Dim)| match (given.and_then(|given| given[axis]), dim.as_symbol()) {
-            (Some(n), _) => n.into(),
-            (None, Some(s)) if **s == *ANONYMOUS && axis == 0 => Dim::symbol(BATCH),
-            (None, Some(s)) if **s == *ANONYMOUS => Dim::symbol(format!("{}_{axis}", input.name)),
-            (None, _) => dim.map(|e| e.bind(&symbols)).unwrap_or_else(|| dim.clone()),
+        let extent = |(axis, dim): (usize, &Dim)| match given.and_then(|given| given[axis]) {
+            Some(n) => n.into(),
+            None if unnamed(dim) && axis == 0 && is_batch => Dim::symbol(BATCH),
+            None if unnamed(dim) => Dim::symbol(format!("{}_{axis}", input.name)),
+            None => dim.map(|e| e.bind(&symbols)).unwrap_or_else(|| dim.clone()),
         };
         Some(input.shape.as_ref()?.dims().iter().enumerate().map(extent).collect())
     };
@@ -102,7 +114,7 @@ fn agreed(symbols: &FxHashMap<&str, Option<usize>>) -> Symbols {
 /// # Errors
 /// Those of the import, and of settled shapes that are missing.
 pub(crate) fn import(
-    (inputs, options): (&[DeclaredInput], &ImportOptions),
+    (inputs, options, names): (&[DeclaredInput], &ImportOptions, ExtentNames),
     settled: Result<Vec<Shape>, Vec<Diagnostic>>,
     mut notes: Vec<Diagnostic>,
     unknown: impl Fn() -> Vec<Diagnostic>,
@@ -110,7 +122,7 @@ pub(crate) fn import(
 ) -> Result<Imported, Vec<Diagnostic>> {
     let closed = |shapes, notes| Ok(Imported { open: open(inputs, options), ..at(shapes, notes)? });
     let fits = !options.fixed && settled.as_ref().err().into_iter().flatten().all(|e| e.code == OPEN_SHAPE);
-    let Some(kept) = (if fits { keep(inputs, options) } else { None }) else {
+    let Some(kept) = (if fits { keep(inputs, options, names) } else { None }) else {
         return match settled {
             Ok(shapes) => closed(shapes, notes),
             Err(errors) => Err(errors.into_iter().chain(unknown()).collect()),

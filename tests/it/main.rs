@@ -28,6 +28,7 @@ mod names;
 mod npu;
 #[cfg(feature = "oracles")]
 mod onnx_nodes;
+mod open_sources;
 mod openvino;
 mod openvino_models;
 mod opset;

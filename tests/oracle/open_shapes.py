@@ -130,6 +130,17 @@ def tokens(m):
     return m.op("Gemm", m.op("Gather", m.op("Relu", x), np.array(0), axis=1), m.weight(16, 5), m.weight(5))
 
 
+@model({"x": ("f", ["n", 16]), "y": ("f", ["m", 16])}, [{"n": 3, "m": 9}, {"n": 8, "m": 2}, {"n": 5, "m": 5}, {"n": 1, "m": 7}])
+def pair(m):
+    """Attention of one sequence to another, without a batch: two leading extents that differ, and positions of both."""
+    n, k = m.extent("x", 0), m.extent("y", 0)
+    x = m.op("Add", m.op("MatMul", "x", m.weight(16, 16)), m.op("Gather", m.weight(64, 16), m.op("Range", 0, n, 1)))
+    y = m.op("Add", m.op("MatMul", "y", m.weight(16, 16)), m.op("Gather", m.weight(64, 16), m.op("Range", 0, k, 1)))
+    a = m.op("Softmax", m.op("MatMul", x, m.op("Transpose", y, perm=[1, 0])), axis=-1)
+    heads = m.op("Reshape", m.op("MatMul", a, y), m.shape(n, 4, 4))
+    return m.op("MatMul", m.op("ReduceMean", heads, axes=[1], keepdims=0), m.weight(4, 3))
+
+
 @model({"x": ("f", ["b", 21, 6])}, [{"b": 1}, {"b": 2}, {"b": 5}])
 def layers(m):
     """Recurrent layers over a known number of steps, more and fewer than TFLite unrolls, and their last states."""
@@ -242,4 +253,5 @@ def main():
         sys.exit("\n".join(failed))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -88,7 +88,7 @@ pub(crate) fn shape_of(extents: &[Expr]) -> Result<Shape, Refusal> {
 }
 
 /// An integer as a list of one element.
-fn number(n: &mut impl Build, value: i64) -> ValueId {
+pub(crate) fn number(n: &mut impl Build, value: i64) -> ValueId {
     n.add_constant(Tensor::from_vec(Shape::known(&[1]), vec![value]))
 }
 
@@ -104,7 +104,23 @@ pub(crate) fn list(n: &mut impl Build, v: ValueId) -> Result<ValueId, Refusal> {
 }
 
 /// Element `i` of a list.
-fn element(n: &mut impl Build, list: ValueId, i: usize) -> Result<ValueId, Refusal> {
+fn element(n: &mut impl Build, list: ValueId, mut i: usize) -> Result<ValueId, Refusal> {
+    if let Op::Cast(_) = n.graph().producer(list) {
+        let from = n.graph().operands(list.node)[0];
+        if matches!(n.ty(from).elem, Elem::I32 | Elem::I64) {
+            let element = element(n, from, i)?;
+            return n.cast(element, n.ty(list).elem.clone());
+        }
+    }
+    if let Op::Concat(_) = n.graph().producer(list) {
+        for part in n.graph().operands(list.node) {
+            let count = n.dims(part)?.iter().product();
+            if i < count {
+                return element(n, part, i);
+            }
+            i -= count;
+        }
+    }
     let single = n.dims(list)?.as_slice() == [1];
     if single { Ok(list) } else { n.add(Slice { ranges: vec![Range { axis: 0, start: i, len: 1, step: 1 }] }, &[list]) }
 }
@@ -186,12 +202,51 @@ pub(crate) fn slice(
     n.add(Gather { axis }, &[x, places])
 }
 
+/// A part of an axis from a position on, of a length that is what remains where it is negative. Both are lists of one
+/// integer.
+pub(crate) fn run(n: &mut impl Build, x: ValueId, axis: usize, [start, len]: [ValueId; 2]) -> Result<ValueId, Refusal> {
+    let (zero, far) = (number(n, 0), number(n, MOST_ELEMENTS as i64));
+    let rest = n.binary(BinaryFn::Less, len, zero)?;
+    let end = n.binary(BinaryFn::Add, start, len)?;
+    let end = select(n, rest, far, end)?;
+    slice(n, x, axis, [start, end], 1)
+}
+
+/// The element of an axis at a position, a list of one integer, which counts from the end where it is negative. The axis
+/// stays, with extent 1.
+pub(crate) fn element_at(n: &mut impl Build, x: ValueId, axis: usize, at: ValueId) -> Result<ValueId, Refusal> {
+    let extent = n.shape(x).dims()[axis].expr();
+    let (extent, zero) = (whole_number(n, extent)?, number(n, 0));
+    let negative = n.binary(BinaryFn::Less, at, zero)?;
+    let from_end = n.binary(BinaryFn::Add, at, extent)?;
+    let start = select(n, negative, from_end, at)?;
+    let start = one_defined(n, start)?;
+    n.add(OpenSlice { axis, start, len: 1.into() }, &[x])
+}
+
+/// The lengths of adjacent parts of an axis of this extent: a negative one is what the others leave.
+pub(crate) fn lengths(n: &mut impl Build, whole: &Dim, asked: ValueId) -> Result<Vec<Expr>, Refusal> {
+    let asked = list(n, asked)?;
+    let zero = number(n, 0);
+    let negative = n.binary(BinaryFn::Less, asked, zero)?;
+    let given = select(n, negative, zero, asked)?;
+    let sum = n.reduce(ReduceFn::Sum, given, &[0], true)?;
+    let whole = whole_number(n, whole.expr())?;
+    let rest = n.binary(BinaryFn::Sub, whole, sum)?;
+    let all = select(n, negative, rest, asked)?;
+    Ok(defined(n, all)?.unwrap_or_default())
+}
+
 /// Position `i` of a list as a list of one. Constants beyond 32 bits are clamped: they are outside any axis.
 pub(crate) fn position(n: &mut impl Build, list: ValueId, i: usize) -> Result<ValueId, Refusal> {
     let far = MOST_ELEMENTS as i64;
-    match whole(n.graph(), list).and_then(|values| values.get(i)?.constant()) {
-        Some(value) => Ok(number(n, value.clamp(-far, far))),
-        None => element(n, list, i),
+    let element = element(n, list, i)?;
+    match whole(n.graph(), element).as_deref() {
+        Some([value]) => match value.constant() {
+            Some(value) => Ok(number(n, value.clamp(-far, far))),
+            None => whole_number(n, value.clone()),
+        },
+        _ => Ok(element),
     }
 }
 

@@ -52,6 +52,33 @@ pub(crate) fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) ->
     Ok((start != 0.into() || len != all).then_some(OpenSlice { axis, start, len }))
 }
 
+/// The first of the elements of an axis in steps other than 1, from `start` to before `end`, and their number. A part that
+/// depends on open extents is taken to be inside the axis.
+pub(crate) fn stepped(axis: usize, extent: &Dim, [start, end]: [&Expr; 2], step: i64) -> Result<OpenSlice, Refusal> {
+    let large = || Refusal::Unsupported(format!("every {step}th element from {start} to {end} of an axis of {extent}"));
+    if step > 0 {
+        let all = open_range(axis, extent, start, end)?;
+        let all = all.unwrap_or_else(|| OpenSlice { axis, start: Expr::default(), len: extent.expr() });
+        let len = all.len.plus(&(step - 1).into()).and_then(|len| len.floor_div(step)).ok_or_else(large)?;
+        return Ok(OpenSlice { len, ..all });
+    }
+    if step == 0 {
+        return Err(Refusal::Invalid("a slice with step 0".into()));
+    }
+    let last = extent.expr().plus(&(-1).into()).ok_or_else(large)?;
+    let from_front = |at: &Expr| match (at.constant(), at.bounds()) {
+        (Some(n), _) if n >= THE_REST => Some(last.clone()),
+        (Some(n), _) if n <= -THE_REST => Some((-1).into()),
+        (_, (_, Some(high))) if high < 0 => at.plus(&extent.expr()),
+        _ => Some(at.clone()),
+    };
+    let (start, end) = (from_front(start).ok_or_else(large)?, from_front(end).ok_or_else(large)?);
+    let by = step.checked_neg().ok_or_else(large)?;
+    let len = start.minus(&end).and_then(|len| len.plus(&(by - 1).into())).and_then(|len| len.floor_div(by));
+    let len = len.filter(|len| len.bounds().1.is_none_or(|most| most >= 0)).ok_or_else(large)?;
+    Ok(OpenSlice { axis, start, len })
+}
+
 /// A part of `x`, whose start and length may be numbers.
 pub(crate) fn part(n: &mut impl Build, x: ValueId, slice: OpenSlice) -> Result<ValueId, Refusal> {
     match (slice.start.constant(), slice.len.constant()) {
@@ -65,9 +92,18 @@ pub(crate) fn part(n: &mut impl Build, x: ValueId, slice: OpenSlice) -> Result<V
 
 /// Every `step`th element of an axis from `start` on, `len` of them.
 pub(crate) fn strided(n: &mut impl Build, x: ValueId, slice: &OpenSlice, step: i64) -> Result<ValueId, Refusal> {
+    if let Some(len) = slice.len.constant() {
+        let places = n.table(&[extent(len)?], |i| i as i64 * step)?;
+        return placed(n, x, slice, places);
+    }
     let places = counted(n, slice.len.clone())?;
     let step = n.add_constant(Tensor::scalar(step));
     let places = n.binary(BinaryFn::Mul, places, step)?;
+    placed(n, x, slice, places)
+}
+
+/// The elements of `x` at these places from the start of a slice on.
+fn placed(n: &mut impl Build, x: ValueId, slice: &OpenSlice, places: ValueId) -> Result<ValueId, Refusal> {
     let start = n.add_whole(vec![slice.start.clone()], Extents::new())?;
     let places = n.binary(BinaryFn::Add, places, start)?;
     n.add(Gather { axis: slice.axis }, &[x, places])

@@ -5,13 +5,14 @@ use half::f16;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::EvalError;
 use qcc_ir::ops::{
-    Binary, BinaryFn, Cast, Clamp, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Resize, Symbolic, Tensors,
-    Transpose, Types, Unary, UnaryFn,
+    Binary, BinaryFn, Cast, Clamp, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Symbolic, Tensors, Transpose, Types,
+    Unary, UnaryFn,
 };
 use qcc_ir::{Dim, Elem, Expr, Graph, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 use smallvec::SmallVec;
 
 use crate::refusal::Refusal;
+pub(crate) use operands::Operands;
 use symbolic::Folded;
 
 pub(crate) mod attention;
@@ -23,9 +24,13 @@ pub(crate) mod einsum;
 pub(crate) mod fourier;
 pub(crate) mod index;
 pub(crate) mod lstm;
+pub(crate) mod movement;
 pub(crate) mod norm;
+mod operands;
 pub(crate) mod pad;
+pub(crate) mod range;
 pub(crate) mod resample;
+pub(crate) mod resize;
 pub(crate) mod sample;
 pub(crate) mod symbolic;
 pub(crate) mod window;
@@ -65,6 +70,11 @@ pub(crate) trait Build {
         let shape = &self.ty(v).shape;
         let known: Option<Extents> = shape.dims().iter().map(Dim::known).collect();
         known.ok_or_else(|| Refusal::Open(shape.clone()))
+    }
+
+    /// An extent of a value, which must be known.
+    fn extent(&self, v: ValueId, axis: usize) -> Result<usize, Refusal> {
+        self.shape(v).dims()[axis].known().ok_or_else(|| Refusal::Open(self.shape(v).clone()))
     }
 
     /// The shape of a value; extents may be open.
@@ -412,46 +422,4 @@ pub(crate) fn celu(n: &mut impl Build, x: ValueId, alpha: f64) -> Result<ValueId
     let less = n.binary(BinaryFn::Sub, power, one)?;
     let below = n.binary(BinaryFn::Mul, less, factor)?;
     n.binary(BinaryFn::Add, above, below)
-}
-
-/// The scale of an axis that is resized: 0 where it is the quotient of open extents at run time.
-pub(crate) fn scale_between(from: &Dim, to: &Dim) -> f32 {
-    let whole = |a: &Dim, b: &Dim| a.expr().exact_div(&b.expr())?.constant().map(|n| n as f32);
-    match (from.known(), to.known()) {
-        (Some(from), Some(to)) => to as f32 / from as f32,
-        _ => whole(to, from).or_else(|| whole(from, to).map(f32::recip)).unwrap_or(0.0),
-    }
-}
-
-/// Resizes `x`; `size` and `scale` have an entry for each of its axes. The graph's operator resizes the spatial axes
-/// only: if a batch or channel axis is resized, axes that are not resized are transposed into its place.
-pub(crate) fn resize(n: &mut impl Build, x: ValueId, op: Resize) -> Result<ValueId, Refusal> {
-    let shape = n.shape(x).clone();
-    let stays = |a: &usize| op.size.dims()[*a] == shape.dims()[*a] && op.scale[*a] == 1.0;
-    let (kept, resized): (Extents, Extents) = (0..shape.rank()).partition(stays);
-    if resized.is_empty() {
-        return Ok(x);
-    }
-    let part = |axes: &[usize]| Resize {
-        size: axes.iter().map(|&a| op.size.dims()[a].clone()).collect(),
-        scale: axes.iter().map(|&a| op.scale[a]).collect(),
-        ..op
-    };
-    if resized[0] >= 2 {
-        let spatial: Extents = (2..shape.rank()).collect();
-        return n.add(part(&spatial), &[x]);
-    }
-    let along = |axes: &[usize], of: &[usize]| axes.iter().map(|&a| of[a]).collect::<Extents>();
-    let (old, size) = (n.dims(x)?, op.sizes().ok_or_else(|| Refusal::Open(op.size.clone()))?);
-    let order = [kept.as_slice(), &resized].concat();
-    let apart = n.transpose(x, &order)?;
-    let outer = |dims: &[usize]| -> [usize; 2] {
-        dims.split_first().map_or([1, 1], |(first, rest)| [*first, rest.iter().product()])
-    };
-    let images = [&outer(&along(&kept, &old))[..], &along(&resized, &old)].concat();
-    let images = n.reshape(apart, &images)?;
-    let images = n.add(part(&resized), &[images])?;
-    let apart = n.reshape(images, &along(&order, &size))?;
-    let back: Extents = (0..order.len()).filter_map(|a| order.iter().position(|&o| o == a)).collect();
-    n.transpose(apart, &back)
 }

@@ -187,6 +187,10 @@ fn arithmetic(f: BinaryFn, x: &Expr, y: &Expr) -> Option<Expr> {
             Some(by) if x.bounds().0.is_some_and(|low| low >= 0) => x.floor_div(by),
             _ => x.exact_div(y),
         },
+        BinaryFn::FloorDiv => match y.constant() {
+            Some(by) if by > 0 => x.floor_div(by),
+            _ => x.exact_div(y),
+        },
         BinaryFn::Max => x.larger(y),
         BinaryFn::Min => x.smaller(y),
         _ => None,

@@ -16,7 +16,7 @@ use crate::build;
 use crate::elements::Stored;
 use crate::mapped::Folder;
 use crate::refusal::Refusal;
-use crate::shapes::{self, ANONYMOUS};
+use crate::shapes::{self, ANONYMOUS, ExtentNames};
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
 use functions::Functions;
 use importer::Importer;
@@ -134,7 +134,7 @@ impl ModelFile for File {
             graph.into_iter().flat_map(|g| unknown_operators(g, &Functions::of(&self.model))).collect()
         };
         let at = |shapes, notes| self.import_at(&inputs, shapes, options, notes);
-        shapes::import((&inputs, options), settled, notes, unknown, at)
+        shapes::import((&inputs, options, ExtentNames::Given), settled, notes, unknown, at)
     }
 }
 

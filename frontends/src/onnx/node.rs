@@ -10,8 +10,7 @@ use super::importer::Importer;
 use super::integers::{Inputs, Integers};
 use super::weights;
 use crate::build::control::MOST_NODES;
-use crate::build::symbolic::whole;
-use crate::build::{Build, Values, computed};
+use crate::build::{Build, Operands, Values};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
@@ -123,58 +122,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         (0..self.inputs.len().max(1)).map(|i| self.input(i)).collect()
     }
 
-    /// The constant at input `i`, if given.
-    pub(super) fn optional_constant(&mut self, i: usize) -> Result<Option<Tensor>, Refusal> {
-        let Some(v) = self.optional(i) else { return Ok(None) };
-        match self.importer.graph.constant(v) {
-            Some(t) => Ok(Some(t.clone())),
-            None => Err(Refusal::NotConstant { index: i, name: self.node.input[i].clone() }),
-        }
-    }
-
-    /// The constant integers at input `i`, if given.
-    pub(super) fn optional_integers(&mut self, i: usize) -> Result<Option<Vec<i64>>, Refusal> {
-        let Some(t) = self.optional_constant(i)? else { return Ok(None) };
-        t.integers().map(Some).ok_or_else(|| Refusal::Invalid(format!("input {i} is {}; expected integers", t.ty())))
-    }
-
-    /// The integers at input `i`, if given: constants, or expressions of open extents.
-    pub(super) fn optional_whole(&mut self, i: usize) -> Result<Option<Vec<Expr>>, Refusal> {
-        let Some(v) = self.optional(i) else { return Ok(None) };
-        match whole(&self.importer.graph, v) {
-            Some(values) => Ok(Some(values)),
-            None => Ok(self.optional_integers(i)?.map(|values| values.into_iter().map(Expr::from).collect())),
-        }
-    }
-
-    /// The list of integers at input `i`, if it is one that is known at run time only.
-    pub(super) fn computed(&mut self, i: usize) -> Option<ValueId> {
-        let v = self.optional(i)?;
-        let known = self.importer.graph.constant(v).is_some() || whole(&self.importer.graph, v).is_some();
-        (!known && computed::length(self, v).is_some()).then_some(v)
-    }
-
-    /// Integers as [`NodeCx::optional_whole`]; those that are known at run time only are symbols, and must not be negative.
-    pub(super) fn optional_extents(&mut self, i: usize) -> Result<Option<Vec<Expr>>, Refusal> {
-        if let Some(v) = self.computed(i)
-            && let Some(values) = computed::defined(self, v)?
-        {
-            return Ok(Some(values));
-        }
-        self.optional_whole(i)
-    }
-
-    /// The integers at input `i`, as [`NodeCx::optional_extents`].
-    pub(super) fn extents(&mut self, i: usize) -> Result<Vec<Expr>, Refusal> {
-        self.optional_extents(i)?.ok_or(Refusal::MissingInput(i))
-    }
-
-    /// The integers at input `i`: constants, or expressions of open extents.
-    pub(super) fn whole(&mut self, i: usize) -> Result<Vec<Expr>, Refusal> {
-        self.optional_whole(i)?.ok_or(Refusal::MissingInput(i))
-    }
-
-    /// Integers as [`NodeCx::whole`] that are an attribute before opset `since` and input `i` since then.
+    /// Integers as [`Operands::whole`] that are an attribute before opset `since` and input `i` since then.
     pub(super) fn attribute_or_whole(
         &mut self,
         name: &str,
@@ -185,19 +133,6 @@ impl<'a, 'm> NodeCx<'a, 'm> {
             return self.optional_extents(i);
         }
         Ok(self.ints(name)?.map(|values| values.iter().copied().map(Expr::from).collect()))
-    }
-
-    /// The constant integers at input `i`.
-    pub(super) fn integers(&mut self, i: usize) -> Result<Vec<i64>, Refusal> {
-        self.optional_integers(i)?.ok_or(Refusal::MissingInput(i))
-    }
-
-    /// The constant integer at input `i`.
-    pub(super) fn integer(&mut self, i: usize) -> Result<i64, Refusal> {
-        match self.integers(i)?.as_slice() {
-            [n] => Ok(*n),
-            other => Err(Refusal::Invalid(format!("input {i} has {} elements; expected one", other.len()))),
-        }
     }
 
     // Attributes.
@@ -364,5 +299,15 @@ impl Build for NodeCx<'_, '_> {
 
     fn origin(&self) -> &Origin {
         &self.origin
+    }
+}
+
+impl Operands for NodeCx<'_, '_> {
+    fn operand(&mut self, i: usize) -> Result<Option<ValueId>, Refusal> {
+        Ok(self.optional(i))
+    }
+
+    fn operand_name(&self, i: usize) -> String {
+        self.node.input[i].clone()
     }
 }

@@ -14,7 +14,7 @@ use rustc_hash::FxHashSet;
 use crate::elements::Stored;
 use crate::mapped::Folder;
 use crate::refusal::Refusal;
-use crate::shapes::{self, ANONYMOUS};
+use crate::shapes::{self, ANONYMOUS, ExtentNames};
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile, build};
 use importer::Importer;
 use integers::Scaled;
@@ -138,13 +138,26 @@ impl ModelFile for File {
     fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
         let inputs = self.inputs()?;
         let mut notes = Vec::new();
-        let shapes = shapes::settle(&inputs, options, &mut notes)?;
-        let open = shapes::open(&inputs, options);
+        let settled = shapes::settle(&inputs, options, &mut notes);
+        let at = |shapes, notes| self.import_at(&inputs, shapes, options, notes);
+        shapes::import((&inputs, options, ExtentNames::Absent), settled, notes, Vec::new, at)
+    }
+}
+
+impl File {
+    /// Imports the model with these shapes of its inputs.
+    fn import_at(
+        &self,
+        inputs: &[DeclaredInput],
+        shapes: Vec<Shape>,
+        options: &ImportOptions,
+        mut notes: Vec<Diagnostic>,
+    ) -> Result<Imported, Vec<Diagnostic>> {
         let mut importer = Importer::new(&self.network, &self.scaled, &self.weights);
         importer.graph.metadata = self.metadata();
         // With other input shapes, the declared shapes of all values do not apply.
         importer.declared = options.shapes.is_empty();
-        let (values, unknown) = shapes::values(&inputs, options);
+        let (values, unknown) = shapes::values(inputs, options);
         importer.errors.extend(unknown);
         for ((input, shape), (layer, node)) in inputs.iter().zip(shapes).zip(self.parameters()) {
             let ty = TensorType::new(input.elem.clone(), shape);
@@ -156,9 +169,7 @@ impl ModelFile for File {
                 None => importer.add_input(layer, &input.name, ty),
             }
         }
-        let mut imported = importer.run(notes)?;
-        imported.open = open;
-        Ok(imported)
+        importer.run(notes)
     }
 }
 

@@ -10,7 +10,7 @@ use rustc_hash::FxHashSet;
 use super::importer::Importer;
 use super::integers::{Integers, Scheme};
 use super::types;
-use crate::build::{Build, Values, count_axes, extents};
+use crate::build::{Build, Operands, Values, count_axes, extents};
 use crate::refusal::Refusal;
 
 /// A layer and its importer.
@@ -35,6 +35,18 @@ impl Build for NodeCx<'_, '_> {
 
     fn origin(&self) -> &Origin {
         &self.origin
+    }
+}
+
+impl Operands for NodeCx<'_, '_> {
+    fn operand(&mut self, i: usize) -> Result<Option<ValueId>, Refusal> {
+        self.optional(i)
+    }
+
+    fn operand_name(&self, i: usize) -> String {
+        let Some(&port) = self.layer.inputs.get(i) else { return String::new() };
+        let network = self.importer.network;
+        network.tensor(port).names.first().unwrap_or(&network.layers[port.layer].name).clone()
     }
 }
 
@@ -94,7 +106,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     }
 
     /// A list of extents.
-    pub(super) fn extents(&mut self, name: &'static str) -> Result<Extents, Refusal> {
+    pub(super) fn sizes(&mut self, name: &'static str) -> Result<Extents, Refusal> {
         Ok(extents(&self.list(name)?)?.into())
     }
 
@@ -154,21 +166,6 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     pub(super) fn known(&mut self, v: ValueId, index: usize) -> Result<Tensor, Refusal> {
         let name = || self.graph().name(v).map_or_else(String::new, ToString::to_string);
         self.constant(v).cloned().ok_or_else(|| Refusal::NotConstant { index, name: name() })
-    }
-
-    /// The constant integers at input `i`.
-    pub(super) fn integers(&mut self, i: usize) -> Result<Vec<i64>, Refusal> {
-        let v = self.input(i)?;
-        let t = self.known(v, i)?;
-        t.integers().ok_or_else(|| Refusal::Invalid(format!("input {i} is {}; expected integers", t.ty())))
-    }
-
-    /// The constant integer at input `i`.
-    pub(super) fn integer(&mut self, i: usize) -> Result<i64, Refusal> {
-        match self.integers(i)?.as_slice() {
-            [n] => Ok(*n),
-            other => Err(Refusal::Invalid(format!("input {i} has {} elements; expected one", other.len()))),
-        }
     }
 
     /// The constant float at input `i`.

@@ -67,8 +67,9 @@ impl<'m> Importer<'m> {
                 continue;
             };
             let ty = self.graph.ty(value);
-            let differs =
-                |(declared, found): (&Option<usize>, &Dim)| declared.is_some_and(|d| Some(d) != found.known());
+            let differs = |(declared, found): (&Option<usize>, &Dim)| {
+                declared.is_some_and(|declared| found.agreed(&Dim::Known(declared)).is_none())
+            };
             let odd = tensor.dims.len() != ty.rank() || tensor.dims.iter().zip(ty.shape.dims()).any(differs);
             if self.declared && odd {
                 let declared: Vec<String> =

@@ -10,7 +10,7 @@ use qcc_ir::{Dim, Origin, Shape, TensorType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::refusal::Refusal;
-use crate::shapes::{self, ANONYMOUS};
+use crate::shapes::{self, ANONYMOUS, ExtentNames};
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile, build};
 use importer::Importer;
 
@@ -124,10 +124,25 @@ impl ModelFile for File {
     fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
         let (main, inputs) = (self.main()?, self.inputs()?);
         let mut notes = Vec::new();
-        let shapes = shapes::settle(&inputs, options, &mut notes)?;
+        let settled = shapes::settle(&inputs, options, &mut notes);
+        let at = |shapes, notes| self.import_at(main, &inputs, shapes, options, notes);
+        shapes::import((&inputs, options, ExtentNames::Absent), settled, notes, Vec::new, at)
+    }
+}
+
+impl File {
+    /// Imports the model with these shapes of its inputs.
+    fn import_at(
+        &self,
+        main: &SubGraph,
+        inputs: &[DeclaredInput],
+        shapes: Vec<Shape>,
+        options: &ImportOptions,
+        mut notes: Vec<Diagnostic>,
+    ) -> Result<Imported, Vec<Diagnostic>> {
         let mut importer = Importer::new(&self.model, main);
         importer.graph.metadata = self.metadata();
-        let (values, unknown) = shapes::values(&inputs, options);
+        let (values, unknown) = shapes::values(inputs, options);
         importer.errors.extend(unknown);
         let states = self.states(main, &self.names(&main.inputs, "input", |s| &s.inputs));
         let all = main.inputs.iter().chain(states.iter().map(|(tensor, _)| tensor));

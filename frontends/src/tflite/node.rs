@@ -8,7 +8,7 @@ use qcc_ir::{Elem, Graph, Origin, QuantParams, StorageType, Tensor, TensorType, 
 
 use super::importer::Importer;
 use super::types;
-use crate::build::{Build, Values, bounded};
+use crate::build::{Build, Operands, Values, bounded};
 use crate::refusal::Refusal;
 
 /// Permutation from the file's images to the graph's: N,H,W,C to N,C,H,W.
@@ -38,6 +38,17 @@ impl Build for NodeCx<'_, '_> {
 
     fn origin(&self) -> &Origin {
         &self.origin
+    }
+}
+
+impl Operands for NodeCx<'_, '_> {
+    fn operand(&mut self, i: usize) -> Result<Option<ValueId>, Refusal> {
+        self.optional(i)
+    }
+
+    fn operand_name(&self, i: usize) -> String {
+        let tensor = self.operator.inputs.get(i).and_then(|&tensor| self.importer.entry(tensor).ok());
+        tensor.map_or_else(String::new, |tensor| tensor.name.clone())
     }
 }
 
@@ -78,8 +89,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         let state = self.input(i)?;
         let elem = self.ty(state).elem.clone();
         let next = self.moved(v, &elem)?;
-        if self.ty(next) != self.ty(state) {
-            return Err(Refusal::Invalid(format!("its state is {}; the next one {}", self.ty(state), self.ty(next))));
+        let (kept, found) = (self.ty(state), self.ty(next));
+        let agree = kept.rank() == found.rank()
+            && kept.shape.dims().iter().zip(found.shape.dims()).all(|(kept, found)| kept.agreed(found).is_some());
+        if kept.elem != found.elem || !agree {
+            return Err(Refusal::Invalid(format!("its state is {kept}; the next one {found}")));
         }
         self.importer.keep(self.operator.inputs[i], next);
         Ok(())
@@ -131,23 +145,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// The constant at input `i`.
     pub(super) fn known(&mut self, i: usize) -> Result<Tensor, Refusal> {
-        let v = self.input(i)?;
-        let name = || self.graph().name(v).map_or_else(String::new, ToString::to_string);
-        self.constant(v).cloned().ok_or_else(|| Refusal::NotConstant { index: i, name: name() })
-    }
-
-    /// The integers at input `i`, which must be constant.
-    pub(super) fn integers(&mut self, i: usize) -> Result<Vec<i64>, Refusal> {
-        let t = self.known(i)?;
-        t.integers().ok_or_else(|| Refusal::Invalid(format!("input {i} is {}; expected integers", t.ty())))
-    }
-
-    /// The single integer at input `i`, which must be constant.
-    pub(super) fn integer(&mut self, i: usize) -> Result<i64, Refusal> {
-        match self.integers(i)?.as_slice() {
-            [n] => Ok(*n),
-            other => Err(Refusal::Invalid(format!("input {i} has {} elements; expected one", other.len()))),
-        }
+        self.optional_constant(i)?.ok_or(Refusal::MissingInput(i))
     }
 
     /// The image `[N,H,W,C]` at input `i`, transposed to `[N,C,H,W]`.

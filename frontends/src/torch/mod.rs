@@ -6,7 +6,7 @@ use qcc_ir::{Origin, Shape, TensorType};
 use rustc_hash::FxHashSet;
 
 use crate::refusal::Refusal;
-use crate::shapes;
+use crate::shapes::{self, ExtentNames};
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
 use archive::Archive;
 use importer::Importer;
@@ -146,7 +146,7 @@ impl ModelFile for File {
         let known = inputs::exemplary(&inputs, sizes, options, &self.program.range_constraints, &mut notes);
         let settled = shapes::settle(&known, options, &mut notes);
         let at = |shapes, notes| self.import_at(&inputs, shapes, options, notes);
-        shapes::import((&inputs, options), settled, notes, Vec::new, at)
+        shapes::import((&inputs, options, ExtentNames::Given), settled, notes, Vec::new, at)
     }
 }
 

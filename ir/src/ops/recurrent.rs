@@ -93,14 +93,23 @@ impl Operator for Recurrent {
             Shape::from_iter([rows, hidden.into()]),
             Shape::known(&[self.cell.biases() * hidden]),
         ];
-        let state = Shape::from_iter([batch.clone(), hidden.into()]);
-        for (i, shape) in expected.iter().chain(std::iter::repeat_n(&state, states)).enumerate() {
+        for (i, shape) in expected.iter().enumerate() {
             if operands[1 + i].shape != *shape {
                 return Err(refuse(operands, 1 + i, shape.to_string()));
             }
         }
+        let mut batch = batch.clone();
+        for i in 4..operands.len() {
+            let agreed = match operands[i].shape.dims() {
+                [rows, columns] if *columns == hidden.into() => rows.agreed(&batch),
+                _ => None,
+            };
+            batch = agreed
+                .ok_or_else(|| refuse(operands, i, Shape::from_iter([batch.clone(), hidden.into()]).to_string()))?;
+        }
+        let state = Shape::from_iter([batch.clone(), hidden.into()]);
         let of = |shape| TensorType::new(operands[0].elem.clone(), shape);
-        let mut types: Types = smallvec![of(Shape::from_iter([steps.clone(), batch.clone(), hidden.into()]))];
+        let mut types: Types = smallvec![of(Shape::from_iter([steps.clone(), batch, hidden.into()]))];
         types.extend(std::iter::repeat_n(of(state), states));
         Ok(types)
     }

@@ -7,7 +7,7 @@ use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId}
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::blocks::Signed;
-use crate::build::{Build, MOST_ELEMENTS, Values, extent, one};
+use crate::build::{Build, MOST_ELEMENTS, Operands, Values, extent, one};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 

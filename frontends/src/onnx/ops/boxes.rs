@@ -5,7 +5,7 @@ use qcc_ir::{Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, computed, one};
+use crate::build::{Build, Operands, Values, computed, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("NonMaxSuppression", non_max_suppression)];

@@ -8,7 +8,7 @@ use qcc_ir::{Dim, Tensor, ValueId};
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::control::{self, Condition, SET};
-use crate::build::{Build, Values};
+use crate::build::{Build, Operands, Values};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("If", if_), ("Loop", loop_), ("Scan", scan)];

@@ -7,7 +7,7 @@ use super::super::node::NodeCx;
 use super::Row;
 use super::window::{AutoPad, AutoWindow};
 use crate::build::window::{Window, image_of_columns};
-use crate::build::{Build, Values, extent, extents, one};
+use crate::build::{Build, Operands, Values, extent, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("Col2Im", col2im), ("Conv", conv), ("ConvTranspose", conv_transpose)];

@@ -6,7 +6,7 @@ use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, ValueId};
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::bits::{self, Shift};
-use crate::build::{self, Build, Values, one};
+use crate::build::{self, Build, Operands, Values, one};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 

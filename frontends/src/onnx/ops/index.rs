@@ -9,7 +9,7 @@ use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::index::{self, Places};
-use crate::build::{Build, Values, computed, count_axis, extent, one};
+use crate::build::{Build, Operands, Values, computed, count_axis, extent, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -50,7 +50,7 @@ fn arg_reduce(n: &mut NodeCx<'_, '_>, largest: bool) -> Result<Values, Refusal> 
 fn cum_sum(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let (exclusive, reverse) = (n.flag("exclusive", false)?, n.flag("reverse", false)?);
-    if let Some(axis) = n.computed(1) {
+    if let Some(axis) = n.computed(1)? {
         return one(computed::by_axis(n, x, axis, |n, axis| n.add(CumSum { axis, exclusive, reverse }, &[x]))?);
     }
     let axis = n.integer(1)?;
@@ -174,7 +174,7 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.int("axis", -1)?;
     let axis = n.axis(axis, x)?;
     let (largest, _) = (n.flag("largest", true)?, n.flag("sorted", true)?);
-    if n.opset() >= 10 && n.computed(1).is_some() {
+    if n.opset() >= 10 && n.computed(1)?.is_some() {
         return computed_top_k(n, x, axis, largest);
     }
     let k = if n.opset() < 10 {
@@ -200,7 +200,7 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (indices, values) = (n.input(0)?, n.input(2)?);
     let axis = n.int("axis", -1)?;
     let axis = count_axis(axis, n.rank(indices) + 1)?;
-    if n.computed(1).is_some() {
+    if n.computed(1)?.is_some() {
         return computed_one_hot(n, indices, axis, values);
     }
     let depth = n.optional_constant(1)?.ok_or(Refusal::MissingInput(1))?;

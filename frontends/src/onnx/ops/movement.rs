@@ -1,18 +1,16 @@
 //! Operators that move elements without changing them.
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{
-    Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
-};
-use qcc_ir::{Dim, Expr, Shape, Tensor, ValueId};
+use qcc_ir::ops::{Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile};
+use qcc_ir::{Expr, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::super::qdq::number_beside;
 use super::Row;
-use crate::build::computed::shape_of;
-use crate::build::index::{open_range, part, range, triangle};
+use crate::build::index::triangle;
+use crate::build::movement::{self, Cut};
 use crate::build::pad::{Beyond, continued, filled};
-use crate::build::{Build, Values, computed, count_axes, count_axis, extent, extents, one};
+use crate::build::{Build, Operands, Values, computed, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -36,40 +34,7 @@ pub(super) const ROWS: &[Row] = &[
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let zero_is_zero = n.flag("allowzero", false)?;
-    if let Some(asked) = n.computed(1) {
-        return one(computed::reshaped(n, x, asked, !zero_is_zero)?);
-    }
-    let asked = n.whole(1)?;
-    let old = n.shape(x).dims();
-    let shown = || qcc_ir::diagnostic::list(&asked);
-    let mut dims = Vec::new();
-    for (i, d) in asked.iter().enumerate() {
-        dims.push(match d.constant() {
-            Some(0) if !zero_is_zero => old.get(i).cloned().ok_or_else(|| {
-                Refusal::Invalid(format!("shape {} copies extent {i} of a value of rank {}", shown(), old.len()))
-            })?,
-            Some(-1) => Dim::Known(1),
-            Some(d) => extent(d)?.into(),
-            None => Dim::of(d.clone()).ok_or_else(|| Refusal::Invalid(format!("a shape {}", shown())))?,
-        });
-    }
-    let open: Vec<usize> = (0..asked.len()).filter(|&i| asked[i] == (-1).into()).collect();
-    match *open {
-        [] => {}
-        [open] => {
-            let rest = Shape::count(old).zip(Shape::count(&dims));
-            let filled = rest.and_then(|(total, known)| total.map(|total| total.exact_div(&known.expr())));
-            dims[open] = match filled {
-                Some(extent) => extent,
-                None if n.shape(x).is_open() => return Err(Refusal::Open(n.shape(x).clone())),
-                None => {
-                    return Err(Refusal::Invalid(format!("{} elements do not fill the shape {}", n.ty(x), shown())));
-                }
-            };
-        }
-        _ => return Err(Refusal::Invalid(format!("shape {} leaves more than one extent open", shown()))),
-    }
-    one(n.reshape_to(x, dims.into_iter().collect())?)
+    one(movement::reshape(n, x, 1, !zero_is_zero)?)
 }
 
 fn flatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -85,41 +50,24 @@ fn flatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    if let Some(axes) = n.computed(1).filter(|_| n.opset() >= 13) {
+    if let Some(axes) = n.computed(1)?.filter(|_| n.opset() >= 13) {
         return one(computed::squeezed(n, x, axes)?);
     }
     let axes = n.attribute_or_input("axes", 13, 1)?;
-    let mut dims = n.shape(x).dims().to_vec();
-    let axes = match axes {
-        Some(axes) => count_axes(&axes, dims.len())?,
-        None if n.shape(x).is_open() => return Err(Refusal::Open(n.shape(x).clone())),
-        None => (0..dims.len()).filter(|&a| dims[a] == Dim::Known(1)).collect(),
-    };
-    for &a in axes.iter().rev() {
-        let extent = dims.remove(a);
-        if extent.agreed(&Dim::Known(1)).is_none() {
-            return Err(Refusal::Invalid(format!("axis {a} of {} has not extent 1", n.ty(x))));
-        }
-        if extent != Dim::Known(1) {
-            let message =
-                format!("axis {a} of {} is removed: {extent} must be 1, other sizes fail at run time", n.ty(x));
-            n.note_here(Diagnostic::warning("assumed-extent", message));
-        }
-    }
-    one(n.reshape_to(x, dims.into_iter().collect())?)
+    let mut notes = Vec::new();
+    let shape = movement::squeezed(n, x, axes.as_deref(), |message| notes.push(message))?;
+    notes.into_iter().for_each(|message| n.note_here(Diagnostic::warning("assumed-extent", message)));
+    one(n.reshape_to(x, shape)?)
 }
 
 fn unsqueeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    if let Some(axes) = n.computed(1).filter(|_| n.opset() >= 13) {
+    if let Some(axes) = n.computed(1)?.filter(|_| n.opset() >= 13) {
         return one(computed::unsqueezed(n, x, axes)?);
     }
     let axes = n.attribute_or_input("axes", 13, 1)?.ok_or(Refusal::MissingInput(1))?;
-    let mut dims = n.shape(x).dims().to_vec();
-    for &a in &count_axes(&axes, dims.len() + axes.len())? {
-        dims.insert(a, Dim::Known(1));
-    }
-    one(n.reshape_to(x, dims.into_iter().collect())?)
+    let shape = movement::unsqueezed(n, x, &axes)?;
+    one(n.reshape_to(x, shape)?)
 }
 
 fn transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -145,7 +93,7 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axis = n.int("axis", 0)?;
     let axis = n.axis(axis, x)?;
-    if n.opset() >= 13 && n.computed(1).is_some() {
+    if n.opset() >= 13 && n.computed(1)?.is_some() {
         let sizes = n.extents(1)?;
         if sizes.len() != n.outputs() {
             return Err(Refusal::Invalid(format!("{} sizes for {} outputs", sizes.len(), n.outputs())));
@@ -191,7 +139,7 @@ fn extents_of_parts(sizes: &[i64]) -> Result<Vec<usize>, Refusal> {
 
 fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    if n.opset() >= 10 && (n.computed(1).is_some() || n.computed(2).is_some()) {
+    if n.opset() >= 10 && (n.computed(1)?.is_some() || n.computed(2)?.is_some()) {
         return one(computed_slice(n, x)?);
     }
     let missing = |i| move || Refusal::MissingInput(i);
@@ -204,25 +152,12 @@ fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
         return Err(Refusal::Invalid("starts, ends, axes and steps are not of one length".into()));
     }
-    let (mut ranges, mut open) = (Vec::new(), Vec::new());
-    let dims = n.shape(x).dims();
+    let mut cuts = Vec::new();
     for (i, &axis) in axes.iter().enumerate() {
-        let axis = count_axis(axis, dims.len())?;
-        match (dims[axis].known(), starts[i].constant(), ends[i].constant()) {
-            (Some(extent), Some(start), Some(end)) => {
-                let r = range(axis, extent, start, end, steps[i])?;
-                ranges.extend((r.start != 0 || r.step != 1 || r.len != extent).then_some(r));
-            }
-            _ if steps[i] == 1 => open.extend(open_range(axis, &dims[axis], &starts[i], &ends[i])?),
-            _ => return Err(Refusal::Open(n.shape(x).clone())),
-        }
+        let axis = n.axis(axis, x)?;
+        cuts.push(Cut { axis, start: starts[i].clone(), end: ends[i].clone(), step: steps[i] });
     }
-    ranges.sort_by_key(|r| r.axis);
-    let mut y = if ranges.is_empty() { x } else { n.add(Slice { ranges }, &[x])? };
-    for slice in open {
-        y = part(n, y, slice)?;
-    }
-    one(y)
+    one(movement::sliced(n, x, &cuts)?)
 }
 
 /// A slice whose starts or ends are known at run time only.
@@ -399,14 +334,13 @@ fn exact_f32(value: f64) -> Result<f32, Refusal> {
 /// Both shapes broadcast: the result may be larger than the requested shape.
 fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let asked = shape_of(&n.extents(1)?)?;
-    let shape = broadcast(n.shape(x), &asked)?;
-    if n.ty(x).shape == shape { one(x) } else { one(n.add(Expand { shape }, &[x])?) }
+    let asked = n.shape_at(1)?;
+    one(movement::expanded(n, x, &asked)?)
 }
 
 fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    if n.computed(1).is_some() {
+    if n.computed(1)?.is_some() {
         let repeats = n.extents(1)?;
         if repeats.len() != n.rank(x) {
             return Err(Refusal::Invalid(format!("{} repeats for {}", repeats.len(), n.ty(x))));

@@ -13,7 +13,7 @@ use super::super::node::NodeCx;
 use super::super::{integers, qdq};
 use super::recurrent::lstm_of;
 use super::{Row, blocks};
-use crate::build::{self, Build, Values, one};
+use crate::build::{self, Build, Operands, Values, one};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 

@@ -3,15 +3,13 @@
 use qcc_ir::ops::{
     BinaryFn, Coordinates, Extents, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode, Select,
 };
-use qcc_ir::{Dim, Expr, Shape, Tensor, ValueId};
+use qcc_ir::{Expr, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::resample::{Filter, Resample, picked};
-use crate::build::{
-    Build, Values, count_axes, count_axis, extent, extent as extent_of, extents, one, resize as resize_axes, sample,
-    scale_between,
-};
+use crate::build::resize::{Sizes, resize as resize_axes};
+use crate::build::{Build, Operands, Values, count_axes, count_axis, extent, extents, one, sample};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] =
@@ -42,12 +40,6 @@ fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(GridSample { mode, outside, align_corners }, &operands)?)
 }
 
-/// The new extent of each axis, and the scale for its coordinates.
-struct Sizes {
-    size: Shape,
-    scale: Vec<f32>,
-}
-
 /// Before Resize had coordinate transformation modes: positions are divided by the scale.
 fn upsample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
@@ -61,7 +53,7 @@ fn upsample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn plain(n: &mut NodeCx<'_, '_>, x: ValueId, scales: &[f32]) -> Result<Values, Refusal> {
     let all: Extents = (0..n.rank(x)).collect();
-    let sizes = by_scales(n, x, &all, scales)?;
+    let sizes = Sizes::by_scales(n, x, &all, scales)?;
     let mode = match n.string("mode", "nearest")? {
         "nearest" => {
             // Positions are rounded so that upsampling repeats and downsampling skips elements.
@@ -93,7 +85,7 @@ fn resize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let policy = n.string("keep_aspect_ratio_policy", "stretch")?;
     let asked = n.optional_extents(3)?.filter(|s| !s.is_empty());
     let sizes = match (scales(n, 2)?.filter(|s| !s.is_empty()), asked) {
-        (Some(scales), None) => by_scales(n, x, &axes, &scales)?,
+        (Some(scales), None) => Sizes::by_scales(n, x, &axes, &scales)?,
         (None, Some(asked)) => by_sizes(n, x, &axes, &asked, policy)?,
         _ => return Err(Refusal::Invalid("either scales or sizes must be given".into())),
     };
@@ -277,48 +269,10 @@ fn scales(n: &mut NodeCx<'_, '_>, i: usize) -> Result<Option<Vec<f32>>, Refusal>
     Ok(n.optional_constant(i)?.map(|t| t.floats().into_owned()))
 }
 
-fn by_scales(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], scales: &[f32]) -> Result<Sizes, Refusal> {
-    let mut sizes = Sizes { size: n.shape(x).clone(), scale: vec![1.0; n.rank(x)] };
-    if scales.len() != axes.len() || !scales.iter().all(|s| s.is_finite() && *s > 0.0) {
-        return Err(Refusal::Invalid(format!("scales {} for {} axes", qcc_ir::diagnostic::list(scales), axes.len())));
-    }
-    for (&axis, &scale) in axes.iter().zip(scales) {
-        let size = scaled(&sizes.size.dims()[axis], scale)?;
-        sizes.size = sizes.size.with(axis, size.ok_or_else(|| Refusal::Open(n.shape(x).clone()))?);
-        sizes.scale[axis] = scale;
-    }
-    Ok(sizes)
-}
-
-/// The extent times a scale, rounded down; `None` if the extent is open and neither the scale nor its inverse is whole.
-fn scaled(extent: &Dim, scale: f32) -> Result<Option<Dim>, Refusal> {
-    let whole = |s: f32| (s.fract() == 0.0 && s < 1e6).then_some(s as i64);
-    Ok(match extent.known() {
-        Some(n) => Some(extent_of((n as f32 * scale).floor() as i64)?.into()),
-        None => match (whole(scale), whole(1.0 / scale)) {
-            (Some(by), _) => extent.map(|e| e.times(&by.into())),
-            (None, Some(by)) => extent.map(|e| e.floor_div(by)),
-            (None, None) => None,
-        },
-    })
-}
-
+/// As [`Sizes::by_sizes`]; a policy other than `stretch` gives all axes one scale.
 fn by_sizes(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], asked: &[Expr], policy: &str) -> Result<Sizes, Refusal> {
-    let mut sizes = Sizes { size: n.shape(x).clone(), scale: vec![1.0; n.rank(x)] };
-    let invalid = || {
-        let asked = qcc_ir::diagnostic::list(asked);
-        Refusal::Invalid(format!("sizes {asked} for {}", n.ty(x)))
-    };
-    let old = sizes.size.clone();
-    if asked.len() != axes.len() || axes.iter().any(|&a| old.dims()[a] == Dim::Known(0)) {
-        return Err(invalid());
-    }
-    for (&axis, size) in axes.iter().zip(asked) {
-        let (from, to) = (&old.dims()[axis], Dim::of(size.clone()).ok_or_else(invalid)?);
-        to.known().map_or(Ok(0), |to| extent(to as i64))?;
-        sizes.scale[axis] = scale_between(from, &to);
-        sizes.size = sizes.size.with(axis, to);
-    }
+    let mut sizes = Sizes::by_sizes(n, x, axes, asked)?;
+    let old = n.shape(x).clone();
     if policy != "stretch" && (old.is_open() || sizes.size.is_open()) {
         return Err(Refusal::Open(old));
     }

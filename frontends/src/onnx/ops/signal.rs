@@ -6,7 +6,7 @@ use qcc_ir::{Elem, ValueId};
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::fourier::Basis;
-use crate::build::{Build, Values, count_axis, extent, one};
+use crate::build::{Build, Operands, Values, count_axis, extent, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("DFT", dft), ("STFT", stft)];

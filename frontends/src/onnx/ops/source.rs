@@ -1,14 +1,14 @@
 //! Operators without operands, or that only use the types of their operands.
 
-use qcc_ir::ops::{BinaryFn, CumSum, Expand, Extents};
-use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
+use qcc_ir::ops::{BinaryFn, Expand, Extents};
+use qcc_ir::{Dim, Elem, Expr, Shape, Tensor};
 
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::computed::shape_of;
 use crate::build::index::beside_diagonal;
-use crate::build::symbolic::whole;
-use crate::build::{Build, Values, computed, extent, one};
+use crate::build::range::range;
+use crate::build::{Build, Operands, Values, extent, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -18,7 +18,10 @@ pub(super) const ROWS: &[Row] = &[
     ("EyeLike", eye_like),
     ("HammingWindow", |n| window(n, [25.0 / 46.0, -21.0 / 46.0, 0.0])),
     ("HannWindow", |n| window(n, [0.5, -0.5, 0.0])),
-    ("Range", range),
+    ("Range", |n| {
+        let terms = [n.input(0)?, n.input(1)?, n.input(2)?];
+        one(range(n, terms)?)
+    }),
     ("Shape", shape),
     ("Size", |n| {
         let x = n.input(0)?;
@@ -97,73 +100,6 @@ fn eye_like(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let on = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64) == k;
     let eye = n.table_of(&elem, &[rows, columns], |i| u8::from(on(i)).into())?;
     one(eye.ok_or_else(|| Refusal::Invalid(format!("{elem} has no 0 and 1")))?)
-}
-
-/// start, start + delta, .. excluding the limit.
-fn range(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    if let Some(open) = open_range(n)? {
-        return one(open);
-    }
-    let operands = [n.input(0)?, n.input(1)?, n.input(2)?];
-    if operands.iter().any(|&v| n.constant(v).is_none())
-        && operands.iter().all(|&v| n.dims(v).is_ok_and(|d| d.iter().all(|&d| d == 1)))
-    {
-        let scalars = operands.map(|v| n.reshape(v, &[]));
-        let [start, limit, delta] = scalars;
-        return one(computed::range(n, [start?, limit?, delta?])?);
-    }
-    let mut terms = Vec::new();
-    for i in 0..3 {
-        let t = n.optional_constant(i)?.ok_or(Refusal::MissingInput(i))?;
-        if t.len() != 1 {
-            return Err(Refusal::Invalid(format!("input {i} is {}; expected a scalar", t.ty())));
-        }
-        terms.push(t);
-    }
-    let elem = terms[0].ty().elem.clone();
-    if elem == Elem::F32 {
-        let [start, limit, delta] = [0, 1, 2].map(|i| f64::from(terms[i].floats()[0]));
-        let count = ((limit - start) / delta).ceil().max(0.0) as usize;
-        let (start, delta) = (start as f32, delta as f32);
-        one(n.table(&[count], |i| start + i as f32 * delta)?)
-    } else {
-        let term = |i: usize| terms[i].integers().and_then(|v| v.first().copied()).map(i128::from);
-        let (Some(start), Some(limit), Some(delta)) = (term(0), term(1), term(2)) else {
-            return Err(Refusal::Unsupported(format!("a range of {elem} is not supported")));
-        };
-        let count = match delta {
-            0 => return Err(Refusal::Invalid("a range with steps of 0".into())),
-            d if d > 0 => (limit - start + d - 1) / d,
-            d => (start - limit - d - 1) / -d,
-        };
-        // Beyond 2^53 the numbers would not be exact.
-        if [start, start + (count - 1).max(0) * delta].iter().any(|v| v.abs() >= 9_000_000_000_000_000) {
-            return Err(Refusal::Unsupported("a range of very large numbers".into()));
-        }
-        let count = usize::try_from(count.max(0)).unwrap_or(usize::MAX);
-        let range = n.table_of(&elem, &[count], |i| (start + i as i128 * delta) as f64)?;
-        one(range.ok_or_else(|| Refusal::Invalid(format!("the range leaves {elem}")))?)
-    }
-}
-
-/// A range of integers with steps of 1 whose length depends on open extents: the running sum of as many ones.
-fn open_range(n: &mut NodeCx<'_, '_>) -> Result<Option<ValueId>, Refusal> {
-    let operands = [n.input(0)?, n.input(1)?, n.input(2)?];
-    let [Some(start), Some(limit), Some(delta)] = operands.map(|v| whole(Build::graph(n), v)) else { return Ok(None) };
-    let ([start], [limit], [delta]) = (start.as_slice(), limit.as_slice(), delta.as_slice()) else { return Ok(None) };
-    let len = match limit.minus(start) {
-        Some(len) if len.constant().is_none() && delta.constant() == Some(1) => shape_of(&[len])?,
-        _ => return Ok(None),
-    };
-    let elem = n.ty(operands[0]).elem.clone();
-    let one = n.scalar(1.0, operands[2])?;
-    let ones = n.add(Expand { shape: len }, &[one])?;
-    let counted = n.add(CumSum { axis: 0, exclusive: true, reverse: false }, &[ones])?;
-    let counted = n.cast(counted, elem)?;
-    match start.constant() {
-        Some(0) => Ok(Some(counted)),
-        _ => Ok(Some(n.binary(BinaryFn::Add, counted, operands[0])?)),
-    }
 }
 
 /// The extents from `start` to `end`, which are clamped to the rank.

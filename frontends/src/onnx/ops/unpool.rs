@@ -7,7 +7,7 @@ use super::super::node::NodeCx;
 use super::Row;
 use super::window::AutoWindow;
 use crate::build::window::{Window, padded_taps};
-use crate::build::{Build, Values, extents, one};
+use crate::build::{Build, Operands, Values, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("MaxUnpool", max_unpool)];

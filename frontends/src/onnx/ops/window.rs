@@ -4,7 +4,7 @@ use qcc_ir::Dim;
 use qcc_ir::ops::Extents;
 
 use super::super::node::NodeCx;
-use crate::build::window::Window;
+use crate::build::window::{Window, same_padding};
 use crate::build::{extent, extents};
 use crate::refusal::Refusal;
 
@@ -84,13 +84,10 @@ impl AutoWindow {
         if matches!(auto, AutoPad::SameUpper | AutoPad::SameLower) {
             for (i, extent) in image.iter().enumerate() {
                 let padding = match extent.known() {
-                    Some(extent) => {
-                        let steps = extent.div_ceil(window.stride[i]).max(1);
-                        ((steps - 1) * window.stride[i] + window.reach(i)).saturating_sub(extent)
-                    }
-                    None if window.stride[i] == 1 => window.reach(i) - 1,
-                    None => return Err(Refusal::Open(image.iter().cloned().collect())),
+                    None if window.stride[i] != 1 => None,
+                    _ => same_padding(extent, window.reach(i), window.stride[i]),
                 };
+                let padding = padding.ok_or_else(|| Refusal::Open(image.iter().cloned().collect()))?;
                 (window.before[i], window.after[i]) = auto.halve(padding);
             }
         }

@@ -6,6 +6,7 @@ use qcc_ir::{Elem, ValueId};
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::attention::masked;
+use crate::build::window::same_padding;
 use crate::build::{Build, Values, matmul, one};
 use crate::refusal::Refusal;
 
@@ -53,7 +54,7 @@ pub(super) struct Moves {
 pub(super) fn moves(n: &mut NodeCx<'_, '_>, x: ValueId, kernel: &[usize]) -> Result<Moves, Refusal> {
     let spatial = kernel.len();
     let mut given = |name: &'static str, default: usize| -> Result<Extents, Refusal> {
-        let all = n.extents(name)?;
+        let all = n.sizes(name)?;
         match all.len() {
             0 => Ok(Extents::from_elem(default, spatial)),
             len if len == spatial => Ok(all),
@@ -69,14 +70,18 @@ pub(super) fn moves(n: &mut NodeCx<'_, '_>, x: ValueId, kernel: &[usize]) -> Res
         Some("same_lower") => Some(false),
         Some(other) => return Err(Refusal::Unsupported(format!("auto_pad {other} is not supported"))),
     };
-    let image = n.dims(x)?;
+    let image = n.shape(x).dims();
     if image.len() != spatial + 2 || stride.contains(&0) {
         return Err(Refusal::Invalid(format!("a window of {spatial} axes for {}", n.ty(x))));
     }
     for i in 0..spatial {
-        let (extent, reach) = (image[2 + i], dilation[i].saturating_mul(kernel[i].saturating_sub(1)) + 1);
-        let steps = extent.div_ceil(stride[i]).saturating_sub(1);
-        let all = upper.map_or(0, |_| (steps * stride[i] + reach).saturating_sub(extent));
+        let reach = dilation[i].saturating_mul(kernel[i].saturating_sub(1)) + 1;
+        let all = match upper {
+            Some(_) => {
+                same_padding(&image[2 + i], reach, stride[i]).ok_or_else(|| Refusal::Open(n.shape(x).clone()))?
+            }
+            None => 0,
+        };
         let less = all / 2;
         (before[i], after[i]) = if upper == Some(true) { (less, all - less) } else { (all - less, less) };
     }
@@ -116,7 +121,7 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<Values, Refus
         return Err(Refusal::Unsupported("auto_pad of a transposed convolution is not supported".into()));
     }
     let Moves { stride, dilation, before, after } = moves(n, x, &kernel)?;
-    let extra = n.extents("output_padding")?;
+    let extra = n.sizes("output_padding")?;
     let extra = if extra.is_empty() { Extents::from_elem(0, kernel.len()) } else { extra };
     one(n.add(ConvTranspose { stride, before, after, extra, dilation, groups }, &[x, w])?)
 }
@@ -135,7 +140,8 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let scale = match n.optional(4)? {
         Some(scale) => scale,
         None => {
-            let depth = n.dims(q)?.last().copied().unwrap_or(1).max(1);
+            let last = n.rank(q).checked_sub(1).map_or(Ok(1), |last| n.extent(q, last))?;
+            let depth = last.max(1);
             n.scalar(1.0 / (depth as f64).sqrt(), scores)?
         }
     };

@@ -141,7 +141,7 @@ fn prelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return one(n.unary(UnaryFn::LeakyRelu { alpha }, x)?);
     }
     let slope = if let &[channels] = dims.as_slice()
-        && n.dims(x)?.get(1) == Some(&channels)
+        && n.shape(x).dims().get(1) == Some(&channels.into())
     {
         n.along_channels(slope, x)?
     } else {

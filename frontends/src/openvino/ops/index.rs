@@ -1,12 +1,13 @@
 //! Operations that compute or use indices.
 
-use qcc_ir::ops::{Gather, GatherElements, GatherNd, ScatterFn, TopK};
-use qcc_ir::{Elem, ValueId};
+use qcc_ir::ops::{Gather, GatherElements, GatherNd, OpenSlice, ScatterFn, TopK};
+use qcc_ir::{Elem, Expr, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::index::Places;
-use crate::build::{Build, Values, count_axis, extent, one};
+use crate::build::index::{Places, non_zero};
+use crate::build::range::range;
+use crate::build::{Build, Operands, Values, computed, count_axis, extent, movement, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -20,6 +21,18 @@ pub(super) const ROWS: &[Row] = &[
         let batch = extent(n.number("batch_dims")?.unwrap_or(0))?;
         let (x, indices) = (n.input(0)?, n.input(1)?);
         one(n.add(GatherNd { batch }, &[x, indices])?)
+    }),
+    ("NonZero", |n| {
+        let to = n.element("output_type")?.unwrap_or(Elem::I64);
+        let x = n.input(0)?;
+        let places = non_zero(n, x)?;
+        one(n.cast(places, to)?)
+    }),
+    ("Range", |n| {
+        let to = n.element("output_type")?;
+        let terms = [n.input(0)?, n.input(1)?, n.input(2)?];
+        let numbers = range(n, terms)?;
+        one(to.map_or(Ok(numbers), |to| n.cast(numbers, to))?)
     }),
     ("ScatterElementsUpdate", scatter_elements),
     ("ScatterNDUpdate", |n| {
@@ -39,8 +52,7 @@ pub(super) const ROWS: &[Row] = &[
     ("ShapeOf", |n| {
         let to = n.element("output_type")?.unwrap_or(Elem::I64);
         let x = n.input(0)?;
-        let dims = n.dims(x)?;
-        let shape = n.table(&[dims.len()], |i| dims[i] as i64)?;
+        let shape = movement::shape(n, x)?;
         one(n.cast(shape, to)?)
     }),
     ("TopK", top_k),
@@ -94,8 +106,19 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let to = n.element("index_element_type")?.unwrap_or(Elem::I32);
     let axis: i64 = n.required("axis")?;
     let x = n.input(0)?;
-    let (axis, k) = (count_axis(axis, n.rank(x))?, extent(n.integer(1)?)?);
+    let axis = count_axis(axis, n.rank(x))?;
+    let len = match n.computed(1)? {
+        Some(k) => Some(computed::one_defined(n, k)?),
+        None => None,
+    };
+    let k = match len {
+        Some(_) => n.extent(x, axis)?,
+        None => extent(n.integer(1)?)?,
+    };
     let both = n.add_all(TopK { k, axis, largest }, &[x])?;
     let places: ValueId = n.cast(both[1], to)?;
-    Ok([both[0], places].into_iter().collect())
+    let Some(len) = len else { return Ok([both[0], places].into_iter().collect()) };
+    // The first of all elements in order.
+    let first = |v| n.add(OpenSlice { axis, start: Expr::default(), len: len.clone() }, &[v]);
+    [both[0], places].into_iter().map(first).collect()
 }

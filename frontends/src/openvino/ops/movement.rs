@@ -1,14 +1,14 @@
 //! Operations that move elements.
 
-use qcc_ir::ops::{
-    Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Tile, broadcast,
-};
-use qcc_ir::{Shape, ValueId};
+use qcc_ir::diagnostic::list;
+use qcc_ir::ops::{Concat, DepthToSpace, Extents, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Tile};
+use qcc_ir::{Dim, Expr, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::index::range;
-use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
+use crate::build::movement::{self, Cut};
+use crate::build::pad::filled;
+use crate::build::{Build, Operands, Values, computed, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -51,7 +51,7 @@ pub(super) const ROWS: &[Row] = &[
     ("Split", |n| {
         let x = n.input(0)?;
         let (axis, parts) = (n.axis_at(1, x)?, extent(n.required("num_splits")?)?);
-        let whole = n.dims(x)?[axis];
+        let whole = n.extent(x, axis)?;
         if parts == 0 || parts != n.outputs() || !whole.is_multiple_of(parts) {
             return Err(Refusal::Invalid(format!("{parts} parts of axis {axis} of {}", n.ty(x))));
         }
@@ -60,11 +60,16 @@ pub(super) const ROWS: &[Row] = &[
     ("Squeeze", squeeze),
     ("StridedSlice", strided_slice),
     ("Tile", |n| {
-        let (mut x, repeats) = (n.input(0)?, extents(&n.integers(1)?)?);
+        let (mut x, mut repeats) = (n.input(0)?, n.extents(1)?);
         let rank = n.rank(x).max(repeats.len());
-        let filled = |dims: &[usize]| -> Vec<usize> { [&vec![1; rank - dims.len()], dims].concat() };
-        x = n.reshape(x, &filled(&n.dims(x)?))?;
-        one(n.add(Tile { repeats: filled(&repeats).into() }, &[x])?)
+        repeats.splice(0..0, vec![1.into(); rank - repeats.len()]);
+        let ones = vec![Dim::Known(1); rank - n.rank(x)];
+        let filled = ones.into_iter().chain(n.shape(x).dims().iter().cloned()).collect();
+        x = n.reshape_to(x, filled)?;
+        match repeats.iter().map(Expr::constant).collect::<Option<Vec<i64>>>() {
+            Some(repeats) => one(n.add(Tile { repeats: extents(&repeats)?.into() }, &[x])?),
+            None => one(computed::tiled(n, x, &repeats)?),
+        }
     }),
     ("Transpose", |n| {
         let (x, order) = (n.input(0)?, n.integers(1)?);
@@ -76,30 +81,45 @@ pub(super) const ROWS: &[Row] = &[
         one(n.transpose(x, &perm)?)
     }),
     ("Unsqueeze", |n| {
-        let (x, axes) = (n.input(0)?, n.integers(1)?);
+        let x = n.input(0)?;
+        if let Some(axes) = n.computed(1)? {
+            return one(computed::unsqueezed(n, x, axes)?);
+        }
+        let axes = n.integers(1)?;
         let rank = n.rank(x) + axes.len();
         if rank > 8 {
             return Err(Refusal::Unsupported(format!("rank {rank} is not supported; 8 is the most")));
         }
-        let axes = count_axes(&axes, rank)?;
-        let mut dims = n.dims(x)?;
-        axes.iter().for_each(|&axis| dims.insert(axis, 1));
-        one(n.reshape(x, &dims)?)
+        let shape = movement::unsqueezed(n, x, &axes)?;
+        one(n.reshape_to(x, shape)?)
     }),
-    ("VariadicSplit", |n| {
-        let x = n.input(0)?;
-        let (axis, lengths) = (n.axis_at(1, x)?, n.integers(2)?);
-        let known: i64 = lengths.iter().filter(|&&l| l >= 0).fold(0, |sum, &l| sum.saturating_add(l));
-        let whole = n.dims(x)?[axis];
-        let rest = |l: i64| if l == -1 { extent(whole as i64 - known) } else { extent(l) };
-        let lengths = lengths.iter().map(|&l| rest(l)).collect::<Result<Vec<usize>, _>>()?;
-        let all = lengths.iter().try_fold(0usize, |sum, &l| sum.checked_add(l));
-        if all != Some(whole) || lengths.len() != n.outputs() {
-            return Err(Refusal::Invalid(format!("parts {lengths:?} of axis {axis} of {}", n.ty(x))));
-        }
-        split(n, x, axis, &lengths)
-    }),
+    ("VariadicSplit", variadic_split),
 ];
+
+/// One length may be -1: the rest of the axis.
+fn variadic_split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let axis = n.axis_at(1, x)?;
+    let whole = n.shape(x).dims()[axis].clone();
+    let mut lengths = match n.computed(2)? {
+        Some(asked) => computed::lengths(n, &whole, asked)?,
+        None => n.whole(2)?,
+    };
+    let given = lengths.iter().filter(|l| **l != (-1).into()).try_fold(Expr::default(), |sum, l| sum.plus(l));
+    let rest = given.and_then(|given| whole.expr().minus(&given)).ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
+    lengths.iter_mut().filter(|l| **l == (-1).into()).for_each(|l| *l = rest.clone());
+    let odd = || Refusal::Invalid(format!("parts {} of axis {axis} of {}", list(&lengths), n.ty(x)));
+    if lengths.len() != n.outputs() {
+        return Err(odd());
+    }
+    let numbers = lengths.iter().map(Expr::constant).collect::<Option<Vec<i64>>>();
+    let (Some(whole), Some(numbers)) = (whole.known(), numbers) else {
+        return computed::parts(n, x, axis, &lengths);
+    };
+    let numbers = numbers.into_iter().map(extent).collect::<Result<Vec<usize>, _>>()?;
+    let all = numbers.iter().try_fold(0usize, |sum, &l| sum.checked_add(l));
+    if all == Some(whole) { split(n, x, axis, &numbers) } else { Err(odd()) }
+}
 
 fn split(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, lengths: &[usize]) -> Result<Values, Refusal> {
     let mut start = 0;
@@ -114,70 +134,64 @@ fn split(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, lengths: &[usize]) -> 
 /// 0 copies the extent of x at its position (`special_zero`), -1 is inferred.
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let keeps = n.flag("special_zero", false)?;
-    let (x, pattern) = (n.input(0)?, n.integers(1)?);
-    let old = n.dims(x)?;
-    let count: usize = old.iter().product();
-    let odd = |n: &NodeCx<'_, '_>| Refusal::Invalid(format!("{} does not reshape to {pattern:?}", n.ty(x)));
-    let mut dims: Vec<usize> = Vec::with_capacity(pattern.len());
-    for (i, &d) in pattern.iter().enumerate() {
-        dims.push(match d {
-            0 if keeps => *old.get(i).ok_or_else(|| odd(n))?,
-            -1 => 1,
-            d => extent(d)?,
-        });
-    }
-    let mut open = pattern.iter().enumerate().filter(|(_, d)| **d == -1).map(|(i, _)| i);
-    if let Some(i) = open.next() {
-        let known =
-            dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&k| k > 0 && count.is_multiple_of(k));
-        dims[i] = count / known.ok_or_else(|| odd(n))?;
-    }
-    if open.next().is_some() {
-        return Err(odd(n));
-    }
-    one(n.reshape(x, &dims)?)
+    let x = n.input(0)?;
+    one(movement::reshape(n, x, 1, keeps)?)
 }
 
 /// Without axes, all axes of extent 1 are removed.
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     n.ignore(&["allow_axis_skip"]);
     let x = n.input(0)?;
-    let dims = n.dims(x)?;
-    let axes: Extents = match n.inputs() > 1 {
-        true => n.axes(1, x)?,
-        false => (0..dims.len()).filter(|&a| dims[a] == 1).collect(),
-    };
-    if let Some(&axis) = axes.iter().find(|&&a| dims[a] != 1) {
-        return Err(Refusal::Invalid(format!("axis {axis} of {} is squeezed", n.ty(x))));
+    if let Some(axes) = n.computed(1)? {
+        return one(computed::squeezed(n, x, axes)?);
     }
-    let kept: Vec<usize> = (0..dims.len()).filter(|a| !axes.contains(a)).map(|a| dims[a]).collect();
-    one(n.reshape(x, &kept)?)
+    let axes = n.optional_integers(1)?;
+    // The runtime refuses other extents as well.
+    let shape = movement::squeezed(n, x, axes.as_deref(), |_| ())?;
+    one(n.reshape_to(x, shape)?)
 }
 
 fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let (start, stop, step) = (n.integers(1)?, n.integers(2)?, n.integers(3)?);
-    let axes: Vec<usize> = match n.inputs() > 4 {
-        true => n.integers(4)?.iter().map(|&a| count_axis(a, n.rank(x))).collect::<Result<_, _>>()?,
-        false => (0..start.len()).collect(),
-    };
-    let dims = n.dims(x)?;
-    if [stop.len(), step.len(), axes.len()] != [start.len(); 3] || axes.iter().any(|&a| a >= dims.len()) {
+    if n.computed(1)?.is_some() || n.computed(2)?.is_some() {
+        return one(computed_slice(n, x)?);
+    }
+    let (start, stop, step) = (n.whole(1)?, n.whole(2)?, n.integers(3)?);
+    let axes = slice_axes(n, x, start.len())?;
+    if [stop.len(), step.len()] != [start.len(); 2] {
         return Err(Refusal::Invalid(format!("ranges of {} axes for {}", axes.len(), n.ty(x))));
     }
-    let mut ranges = Vec::with_capacity(axes.len());
-    for (i, &axis) in axes.iter().enumerate() {
-        ranges.push(range(axis, dims[axis], start[i], stop[i], step[i])?);
-    }
-    sliced(n, x, ranges)
+    let ends = start.into_iter().zip(stop).zip(step);
+    let cut = |(axis, ((start, end), step))| Cut { axis, start, end, step };
+    let cuts: Vec<Cut> = axes.into_iter().zip(ends).map(cut).collect();
+    one(movement::sliced(n, x, &cuts)?)
 }
 
-/// The ranges of a slice, by ascending axis; empty if it is all of x.
-fn sliced(n: &mut NodeCx<'_, '_>, x: ValueId, mut ranges: Vec<Range>) -> Result<Values, Refusal> {
-    let dims = n.dims(x)?;
-    ranges.sort_by_key(|r| r.axis);
-    ranges.retain(|r| r.start != 0 || r.len != dims[r.axis] || r.step != 1);
-    one(if ranges.is_empty() { x } else { n.add(Slice { ranges }, &[x])? })
+/// The axes of `count` ranges of a Slice: its last input, else the first axes.
+fn slice_axes(n: &mut NodeCx<'_, '_>, x: ValueId, count: usize) -> Result<Vec<usize>, Refusal> {
+    let axes = n.optional_integers(4)?.unwrap_or_else(|| (0..count as i64).collect());
+    if axes.len() != count {
+        return Err(Refusal::Invalid(format!("{count} ranges of {} axes for {}", axes.len(), n.ty(x))));
+    }
+    count_axes(&axes, n.rank(x))?;
+    axes.iter().map(|&axis| n.axis(axis, x)).collect()
+}
+
+/// A slice whose starts or ends are known at run time only.
+fn computed_slice(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
+    let lists = [n.input(1)?, n.input(2)?].map(|v| computed::list(n, v));
+    let [starts, ends] = [lists[0].clone()?, lists[1].clone()?];
+    let (count, steps) = (n.dims(starts)?[0], n.integers(3)?);
+    let axes = slice_axes(n, x, count)?;
+    if [n.dims(ends)?[0], steps.len()] != [count; 2] {
+        return Err(Refusal::Invalid(format!("ranges of {count} axes for {}", n.ty(x))));
+    }
+    let mut y = x;
+    for (i, (axis, step)) in axes.into_iter().zip(steps).enumerate() {
+        let ends = [computed::position(n, starts, i)?, computed::position(n, ends, i)?];
+        y = computed::slice(n, y, axis, ends, step)?;
+    }
+    Ok(y)
 }
 
 /// Masks mark ignored bounds (1), new axes, and axes that are removed by selecting one element.
@@ -190,52 +204,44 @@ fn strided_slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let set = |mask: &[bool], i: usize| mask.get(i) == Some(&true);
     let x = n.input(0)?;
-    let (begin, end) = (n.integers(1)?, n.integers(2)?);
-    let stride = if n.inputs() > 3 { n.integers(3)? } else { vec![1; begin.len()] };
+    let (begin, end) = (n.whole(1)?, n.whole(2)?);
+    let stride = n.optional_integers(3)?.unwrap_or_else(|| vec![1; begin.len()]);
     if end.len() != begin.len() || stride.len() != begin.len() {
         return Err(Refusal::Invalid("begin, end and strides differ in length".into()));
     }
-    let (dims, mut axis, mut shape, mut ranges) = (n.dims(x)?, 0, Vec::new(), Vec::new());
+    let (mut axis, mut cuts, mut removed, mut added) = (0, Vec::new(), Vec::new(), Vec::new());
     for i in 0..begin.len() {
         if set(&new, i) {
-            shape.push(1);
+            added.push(axis);
             continue;
         }
-        let extent =
-            *dims.get(axis).ok_or_else(|| Refusal::Invalid(format!("a slice of more axes than {}", n.ty(x))))?;
-        if set(&shrink, i) {
-            let at = count_axis(begin[i], extent)?;
-            ranges.push(Range { axis, start: at, len: 1, step: 1 });
+        let dim = n.shape(x).dims().get(axis).cloned();
+        let dim = dim.ok_or_else(|| Refusal::Invalid(format!("a slice of more axes than {}", n.ty(x))))?;
+        cuts.push(if set(&shrink, i) {
+            removed.push(axis);
+            movement::element(axis, &dim, &begin[i])?
         } else {
-            let back = stride[i] < 0;
-            let from = if !set(&begins, i) {
-                begin[i]
-            } else if back {
-                i64::from(i32::MAX)
-            } else {
-                0
-            };
-            let to = if !set(&ends, i) {
-                end[i]
-            } else if back {
-                -i64::from(i32::MAX)
-            } else {
-                i64::from(i32::MAX)
-            };
-            let range = range(axis, extent, from, to, stride[i])?;
-            shape.push(range.len);
-            ranges.push(range);
-        }
+            let far = i64::from(if stride[i] < 0 { -i32::MAX } else { i32::MAX });
+            let first = if stride[i] < 0 { i64::from(i32::MAX) } else { 0 };
+            let start = if set(&begins, i) { first.into() } else { begin[i].clone() };
+            let end = if set(&ends, i) { far.into() } else { end[i].clone() };
+            Cut { axis, start, end, step: stride[i] }
+        });
         axis += 1;
     }
-    shape.extend(&dims[axis..]);
-    let part = sliced(n, x, ranges)?[0];
-    one(n.reshape(part, &shape)?)
+    let part = movement::sliced(n, x, &cuts)?;
+    let mut dims = Vec::new();
+    for (a, dim) in n.shape(part).dims().iter().enumerate() {
+        dims.extend(added.iter().filter(|&&new| new == a).map(|_| Dim::Known(1)));
+        dims.extend((!removed.contains(&a)).then(|| dim.clone()));
+    }
+    dims.extend(added.iter().filter(|&&new| new == n.rank(part)).map(|_| Dim::Known(1)));
+    one(n.reshape_to(part, dims.into_iter().collect())?)
 }
 
 fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mode = n.text("pad_mode");
-    let (x, before, after) = (n.input(0)?, extents(&n.integers(1)?)?, extents(&n.integers(2)?)?);
+    let (x, before, after) = (n.input(0)?, n.extents(1)?, n.extents(2)?);
     let mode = match mode {
         Some("constant") if n.inputs() > 3 => PadMode::Constant(n.real(3)?),
         Some("constant") => PadMode::Constant(0.0),
@@ -244,7 +250,18 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Some(other) => return Err(Refusal::Unsupported(format!("padding in mode {other} is not supported"))),
         None => return Err(Refusal::Attribute { name: "pad_mode".into(), problem: "is missing" }),
     };
-    one(n.add(Pad { before: before.into(), after: after.into(), mode }, &[x])?)
+    let numbers = |pads: &[Expr]| pads.iter().map(Expr::constant).collect::<Option<Vec<i64>>>();
+    if let (Some(before), Some(after)) = (numbers(&before), numbers(&after)) {
+        let (before, after) = (extents(&before)?.into(), extents(&after)?.into());
+        return one(n.add(Pad { before, after, mode }, &[x])?);
+    }
+    let PadMode::Constant(number) = mode else { return Err(Refusal::Open(n.shape(x).clone())) };
+    if [before.len(), after.len()] != [n.rank(x); 2] {
+        return Err(Refusal::Invalid(format!("{} and {} pads for {}", before.len(), after.len(), n.ty(x))));
+    }
+    let pads: Vec<_> = before.into_iter().zip(after).map(|(before, after)| [before, after]).enumerate().collect();
+    let number = n.scalar(number.into(), x)?;
+    one(filled(n, x, &pads, number)?)
 }
 
 /// To a given shape, or to the common shape of both.
@@ -253,11 +270,10 @@ fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.inputs() > 2 {
         return Err(Refusal::UnreadInput(2));
     }
-    let (x, target) = (n.input(0)?, Shape::known(&extents(&n.integers(1)?)?));
-    let shape = match mode {
-        None | Some("numpy") => target,
-        Some("bidirectional") => broadcast(&n.ty(x).shape, &target)?,
-        Some(other) => return Err(Refusal::Unsupported(format!("broadcasting in mode {other} is not supported"))),
-    };
-    one(if n.ty(x).shape == shape { x } else { n.add(Expand { shape }, &[x])? })
+    let (x, target) = (n.input(0)?, n.shape_at(1)?);
+    match mode {
+        None | Some("numpy") => one(movement::expanded_to(n, x, target)?),
+        Some("bidirectional") => one(movement::expanded(n, x, &target)?),
+        Some(other) => Err(Refusal::Unsupported(format!("broadcasting in mode {other} is not supported"))),
+    }
 }

@@ -13,7 +13,7 @@ pub(super) const ROWS: &[Row] = &[("AvgPool", |n| pooled(n, PoolFn::Average)), (
 
 fn pooled(n: &mut NodeCx<'_, '_>, f: PoolFn) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let kernel: Extents = n.extents("kernel")?;
+    let kernel: Extents = n.sizes("kernel")?;
     let Moves { stride, dilation, before, after } = moves(n, x, &kernel)?;
     let ceil = match n.text("rounding_type") {
         None | Some("floor") => false,

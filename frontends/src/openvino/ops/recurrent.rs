@@ -1,11 +1,13 @@
 //! Recurrent layers. Each direction is a separate layer.
 
-use qcc_ir::ValueId;
-use qcc_ir::ops::{Cell, Concat, Extents, Gather, Range, Recurrent, Slice};
+use qcc_ir::ops::{Cell, Concat, Gather, Op, Range, Recurrent, Slice};
+use qcc_ir::{Expr, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values};
+use crate::build::movement::unsqueezed;
+use crate::build::symbolic::whole;
+use crate::build::{Build, Operands, Values};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -42,9 +44,9 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
     let clip = n.number::<f32>("clip")?.filter(|&clip| clip != 0.0 && clip.is_finite());
     let x = n.input(0)?;
     let states = cell.states();
-    let dims = n.dims(x)?;
-    let &[_, steps, _] = dims.as_slice() else { return Err(Refusal::Invalid(format!("x is {}", n.ty(x)))) };
-    if n.integers(1 + states)?.iter().any(|&len| usize::try_from(len) != Ok(steps)) {
+    let [_, steps, _] = n.shape(x).dims() else { return Err(Refusal::Invalid(format!("x is {}", n.ty(x)))) };
+    let steps = steps.expr();
+    if !all_of(n, 1 + states, &steps)? {
         return Err(Refusal::Unsupported("sequences shorter than x are not supported".into()));
     }
     let x = n.transpose(x, &[1, 0, 2])?;
@@ -66,9 +68,8 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
         for (i, value) in values.into_iter().enumerate() {
             // y is [N, D, T, H], a final state is [N, D, H].
             let value = if i == 0 { n.transpose(value, &[1, 0, 2])? } else { value };
-            let mut dims = n.dims(value)?;
-            dims.insert(1, 1);
-            results[i].push(n.reshape(value, &dims)?);
+            let shape = unsqueezed(n, value, &[1])?;
+            results[i].push(n.reshape_to(value, shape)?);
         }
     }
     if n.required::<usize>("hidden_size")? != hidden {
@@ -83,14 +84,25 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
 
 /// Direction `d` of `count` along `axis`.
 fn direction(n: &mut NodeCx<'_, '_>, v: ValueId, axis: usize, d: usize, count: usize) -> Result<ValueId, Refusal> {
-    let mut dims: Extents = n.dims(v)?;
-    if dims.get(axis) != Some(&count) {
+    let shape = n.shape(v).clone();
+    if shape.dims().get(axis) != Some(&count.into()) {
         return Err(Refusal::Invalid(format!("{} for {count} directions", n.ty(v))));
     }
     let range = Range { axis, start: d, len: 1, step: 1 };
     let part = if count == 1 { v } else { n.add(Slice { ranges: vec![range] }, &[v])? };
-    dims.remove(axis);
-    n.reshape(part, &dims)
+    n.reshape_to(part, shape.without(axis))
+}
+
+/// Whether the integers at input `i` are all equal to an extent: they are constants, or one number that is repeated.
+fn all_of(n: &mut NodeCx<'_, '_>, i: usize, extent: &Expr) -> Result<bool, Refusal> {
+    let mut v = n.input(i)?;
+    if let Op::Expand(_) = n.graph().producer(v) {
+        v = n.graph().operands(v.node)[0];
+    }
+    match whole(n.graph(), v) {
+        Some(values) => Ok(values.iter().all(|value| value == extent)),
+        None => Ok(n.integers(i)?.iter().all(|&value| *extent == value.into())),
+    }
 }
 
 /// Weights `[G * H, ..]` with the gates in the order of the graph.

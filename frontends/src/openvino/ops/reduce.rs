@@ -4,13 +4,16 @@ use qcc_ir::ops::{BinaryFn, CumSum, ReduceFn, UnaryFn};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, one};
+use crate::build::{Build, Operands, Values, computed, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     ("CumSum", |n| {
         let (exclusive, reverse) = (n.flag("exclusive", false)?, n.flag("reverse", false)?);
         let x = n.input(0)?;
+        if let Some(axis) = n.computed(1)? {
+            return one(computed::by_axis(n, x, axis, |n, axis| n.add(CumSum { axis, exclusive, reverse }, &[x]))?);
+        }
         let axis = n.axis_at(1, x)?;
         one(n.add(CumSum { axis, exclusive, reverse }, &[x])?)
     }),

@@ -1,11 +1,11 @@
 //! Resampling of images.
 
-use qcc_ir::Shape;
-use qcc_ir::ops::{Coordinates, Extents, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
+use qcc_ir::ops::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axis, extent, one, resize};
+use crate::build::resize::{Sizes, resize};
+use crate::build::{Build, Operands, Values, count_axis, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("GridSample", grid_sample), ("Interpolate", interpolate)];
@@ -80,26 +80,17 @@ fn interpolate(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         true => n.integers(axes_at)?.iter().map(|&a| count_axis(a, rank)).collect::<Result<_, _>>()?,
         false => (0..rank).collect(),
     };
-    let (mut size, mut scale): (Extents, Vec<f32>) = (n.dims(x)?, vec![1.0; rank]);
-    let count = |found: usize| {
-        let odd = || Refusal::Invalid(format!("{found} extents or scales for {} axes", axes.len()));
-        (found == axes.len()).then_some(()).ok_or_else(odd)
+    let sizes = match by_sizes {
+        true => {
+            let asked = n.extents(1)?;
+            Sizes::by_sizes(n, x, &axes, &asked)?
+        }
+        false => {
+            let scales = n.input(scales_at)?;
+            let scales = n.known(scales, scales_at)?.floats().into_owned();
+            Sizes::by_scales(n, x, &axes, &scales)?
+        }
     };
-    if by_sizes {
-        let sizes = n.integers(1)?;
-        count(sizes.len())?;
-        for (&axis, &new) in axes.iter().zip(&sizes) {
-            let (old, new) = (size[axis], extent(new)?);
-            (size[axis], scale[axis]) = (new, new as f32 / old as f32);
-        }
-    } else {
-        let scales = n.input(scales_at)?;
-        let scales = n.known(scales, scales_at)?.floats().into_owned();
-        count(scales.len())?;
-        for (&axis, &by) in axes.iter().zip(&scales) {
-            // The scale is rounded to F32 before it is applied.
-            (size[axis], scale[axis]) = (extent((size[axis] as f32 * by) as i64)?, by);
-        }
-    }
-    one(resize(n, x, Resize { size: Shape::known(&size), scale, mode, coordinates })?)
+    let Sizes { size, scale } = sizes;
+    one(resize(n, x, Resize { size, scale, mode, coordinates })?)
 }

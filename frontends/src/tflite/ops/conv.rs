@@ -1,14 +1,14 @@
 //! Convolutions.
 
 use qcc_formats::tflite::{Activation, BuiltinOperator as B, Conv2D, DepthwiseConv2D, Padding, TransposeConv};
-use qcc_ir::ValueId;
 use qcc_ir::ops::{Conv, ConvTranspose, Extents};
+use qcc_ir::{Dim, ValueId};
 use smallvec::smallvec;
 
 use super::super::node::NodeCx;
 use super::window::padding;
 use super::{Row, positive};
-use crate::build::{Build, Values};
+use crate::build::{Build, Operands, Values, extent};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] =
@@ -26,7 +26,7 @@ struct Settings {
 fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: Conv2D = n.options()?;
     let (x, w) = (n.image(0)?, n.weight(1, &[0, 2, 3, 1])?);
-    let (channels, inputs) = (n.dims(x)?[1], n.dims(w)?[1]);
+    let (channels, inputs) = (n.extent(x, 1)?, n.dims(w)?[1]);
     let groups = channels.checked_div(inputs).unwrap_or(0);
     let settings = Settings {
         padding: o.padding,
@@ -41,7 +41,7 @@ fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn depthwise(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: DepthwiseConv2D = n.options()?;
     let (x, w) = (n.image(0)?, n.weight(1, &[1, 2, 3, 0])?);
-    let groups = n.dims(x)?[1];
+    let groups = n.extent(x, 1)?;
     let settings = Settings {
         padding: o.padding,
         stride: [o.stride_h, o.stride_w],
@@ -60,7 +60,7 @@ fn add(n: &mut NodeCx<'_, '_>, s: &Settings, x: ValueId, w: ValueId, groups: usi
     let (stride, dilation) = (both(s.stride, "a stride")?, both(s.dilation, "a dilation")?);
     let window = n.dims(w)?;
     let reach: Extents = (0..2).map(|i| window[2 + i].saturating_sub(1) * dilation[i] + 1).collect();
-    let (before, after) = padding(s.padding, &n.dims(x)?[2..], &reach, &stride)?;
+    let (before, after) = padding(s.padding, &n.shape(x).dims()[2..], &reach, &stride)?;
     let mut operands = Values::from_slice(&[x, w]);
     operands.extend(n.bias(2, x, w)?);
     let y = n.give_active(Conv { stride, before, after, dilation, groups }, &operands, s.activation)?;
@@ -70,25 +70,33 @@ fn add(n: &mut NodeCx<'_, '_>, s: &Settings, x: ValueId, w: ValueId, groups: usi
 /// Filters are O,H,W,I. The shape of the result is an input; the padding follows from it.
 fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: TransposeConv = n.options()?;
-    let size = n.integers(0)?;
+    let size = n.shape_at(0)?;
     let (x, w) = (n.image(2)?, n.weight(1, &[1, 2, 3, 0])?);
     let stride = both([o.stride_h, o.stride_w], "a stride")?;
-    let size: Extents = match *size {
-        [_, h, w, _] => smallvec![crate::build::extent(h)?, crate::build::extent(w)?],
-        _ => return Err(Refusal::Invalid(format!("the result has the extents {size:?}; expected those of an image"))),
+    let [_, height, width, _] = size.dims() else {
+        return Err(Refusal::Invalid(format!("the result has the extents {size}; expected those of an image")));
     };
-    let (image, window) = (n.dims(x)?, n.dims(w)?);
+    let size = [height.clone(), width.clone()];
+    let (image, window) = (n.shape(x).dims()[2..].to_vec(), n.dims(w)?);
     let (before, _) = padding(o.padding, &size, &window[2..], &stride)?;
     let (mut after, mut extra) = (Extents::new(), Extents::new());
     for i in 0..2 {
-        let full = image[2 + i].saturating_sub(1) * stride[i] + window[2 + i];
-        let wanted = size[i] + before[i];
-        after.push(full.saturating_sub(wanted));
-        extra.push(wanted.saturating_sub(full));
+        let beyond = beyond(&image[i], &size[i], [stride[i], window[2 + i], before[i]]);
+        let beyond = beyond.ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
+        after.push(extent(beyond.max(0))?);
+        extra.push(extent(beyond.min(0).saturating_neg())?);
     }
     let mut operands = Values::from_slice(&[x, w]);
     operands.extend(n.bias(3, x, w)?);
     let op = ConvTranspose { stride, before, after, extra, dilation: smallvec![1, 1], groups: 1 };
     let y = n.give_active(op, &operands, o.activation)?;
     n.give_image(y)
+}
+
+/// What the windows over all of an image cover beyond the result and the padding before it. `None` if that depends on open
+/// extents.
+fn beyond(image: &Dim, size: &Dim, [stride, window, before]: [usize; 3]) -> Option<i64> {
+    let steps = if *image == Dim::Known(0) { 0.into() } else { image.expr().plus(&(-1).into())? };
+    let full = steps.times(&(stride as i64).into())?.plus(&(window as i64).into())?;
+    full.minus(&size.expr().plus(&(before as i64).into())?)?.constant()
 }

@@ -1,8 +1,8 @@
 //! Element-wise operators.
 
 use qcc_formats::tflite::{Activation, Add, BuiltinOperator as B, Div, Gelu, LeakyRelu, Mul, Sub};
-use qcc_ir::Elem;
-use qcc_ir::ops::{Binary, BinaryFn, Clamp, Extents, Select, Unary, UnaryFn};
+use qcc_ir::ops::{Binary, BinaryFn, Clamp, Select, Unary, UnaryFn};
+use qcc_ir::{Dim, Elem, ValueId};
 
 use super::super::node::{NodeCx, limits};
 use super::Row;
@@ -68,7 +68,10 @@ pub(super) const ROWS: &[Row] = &[
     (B::ROUND, |n| unary(n, UnaryFn::Round)),
     (B::RSQRT, |n| unary(n, UnaryFn::Rsqrt)),
     (B::SELECT, select),
-    (B::SELECT_V2, select),
+    (B::SELECT_V2, |n| {
+        let condition = n.input(0)?;
+        selected(n, condition)
+    }),
     (B::SIGN, |n| unary(n, UnaryFn::Sign)),
     (B::SIN, |n| unary(n, UnaryFn::Sin)),
     (B::SQRT, |n| unary(n, UnaryFn::Sqrt)),
@@ -141,15 +144,20 @@ fn floor_mod(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.binary(BinaryFn::FloorMod, a, b)?)
 }
 
-/// A condition of rank 1 may select slices along the first axis.
+/// A condition of rank 1 selects slices along the first axis.
 fn select(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (mut condition, a, b) = (n.input(0)?, n.input(1)?, n.input(2)?);
-    let dims = n.dims(a)?;
-    let slices = n.rank(condition) == 1 && dims.len() > 1 && n.dims(condition)?[0] == dims[0];
-    if slices && n.dims(b)? == dims && *dims.last().unwrap_or(&1) != dims[0] {
-        let mut column = Extents::from_elem(1, dims.len());
-        column[0] = dims[0];
-        condition = n.reshape(condition, &column)?;
+    let (mut condition, a) = (n.input(0)?, n.input(1)?);
+    let rank = n.rank(a);
+    if n.rank(condition) == 1 && rank > 1 {
+        let rows = n.shape(condition).dims()[0].clone();
+        let column = std::iter::once(rows).chain(vec![Dim::Known(1); rank - 1]).collect();
+        condition = n.reshape_to(condition, column)?;
     }
+    selected(n, condition)
+}
+
+/// The values of inputs 1 and 2 by a condition.
+fn selected(n: &mut NodeCx<'_, '_>, condition: ValueId) -> Result<Values, Refusal> {
+    let (a, b) = (n.input(1)?, n.input(2)?);
     one(n.give(Select {}, &[condition, a, b])?)
 }

@@ -1,12 +1,13 @@
 //! Operators that compute or use indices.
 
 use qcc_formats::tflite::{BuiltinOperator as B, Gather as GatherOptions, OneHot};
-use qcc_ir::ops::{Binary, BinaryFn, Expand, Extents, Gather, GatherNd, ScatterFn, ScatterNd, Select, TopK};
-use qcc_ir::{Elem, Shape, ValueId};
+use qcc_ir::ops::{Binary, BinaryFn, Expand, Gather, GatherNd, OpenSlice, ScatterFn, ScatterNd, Select, TopK};
+use qcc_ir::{Dim, Elem, Expr, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axis, extent, extents, one};
+use crate::build::index::non_zero;
+use crate::build::{Build, Operands, Values, computed, count_axis, extent, movement, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -16,6 +17,14 @@ pub(super) const ROWS: &[Row] = &[
     (B::ONE_HOT, one_hot),
     (B::SCATTER_ND, scatter_nd),
     (B::TOPK_V2, top_k),
+    (B::WHERE, |n| {
+        let x = n.input(0)?;
+        if n.ty(x).elem.qparams().is_some() {
+            return Err(Refusal::Unsupported("the kernel compares stored integers, whatever their zero point".into()));
+        }
+        let columns = non_zero(n, x)?;
+        one(n.transpose(columns, &[1, 0])?)
+    }),
 ];
 
 /// Input `i` as `I32` or `I64` indices.
@@ -39,9 +48,8 @@ fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if usize::try_from(batch) != Ok(axis) {
         return Err(Refusal::Unsupported(format!("axis {axis} with {batch} batch axes is not supported")));
     }
-    let mut dims = n.dims(index)?;
-    dims.push(1);
-    let tuples = n.reshape(index, &dims)?;
+    let tuples = n.shape(index).dims().iter().cloned().chain([Dim::Known(1)]).collect();
+    let tuples = n.reshape_to(index, tuples)?;
     one(n.give(GatherNd { batch: axis }, &[x, tuples])?)
 }
 
@@ -53,7 +61,7 @@ fn gather_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// Adds the updates to a tensor of zeros.
 fn scatter_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (index, updates) = (indices(n, 0)?, n.input(1)?);
-    let shape = Shape::known(&extents(&n.integers(2)?)?);
+    let shape = n.shape_at(2)?;
     let zero = n.scalar(0.0, updates)?;
     let zeros = n.add(Expand { shape }, &[zero])?;
     one(n.give(ScatterNd { f: ScatterFn::Add }, &[zeros, index, updates])?)
@@ -70,29 +78,47 @@ fn embedding_lookup(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// `on` where the position along a new axis equals the index, else `off`.
 fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: OneHot = n.options()?;
-    let (index, depth) = (indices(n, 0)?, n.integer(1)?);
-    let (on, off, depth) = (n.input(2)?, n.input(3)?, extent(depth)?);
-    let rank = n.rank(index) + 1;
-    let axis = count_axis(o.axis.into(), rank)?;
-    let mut dims = n.dims(index)?;
-    dims.insert(axis, 1);
-    let column = n.reshape(index, &dims)?;
-    let mut places = Extents::from_elem(1, rank);
-    places[axis] = depth;
+    let (index, on, off) = (indices(n, 0)?, n.input(2)?, n.input(3)?);
+    let axis = count_axis(o.axis.into(), n.rank(index) + 1)?;
     let elem = n.ty(index).elem.clone();
-    let places = n.table_of(&elem, &places, |i| i as f64)?;
-    let places = places.ok_or_else(|| Refusal::Invalid(format!("a depth of {depth}")))?;
+    let column = movement::unsqueezed(n, index, &[axis as i64])?;
+    let along = |depth: Dim| Shape::from_iter(vec![Dim::Known(1); column.rank()]).with(axis, depth);
+    let places = match n.computed(1)? {
+        Some(depth) => {
+            let depth = computed::one_defined(n, depth)?;
+            let places = computed::counted(n, depth.clone())?;
+            let places = n.reshape_to(places, along(computed::open(depth)?))?;
+            n.cast(places, elem)?
+        }
+        None => {
+            let depth = n.integer(1)?;
+            let shape = along(extent(depth)?.into());
+            let places = n.table_of(&elem, &shape.extents().unwrap_or_default(), |i| i as f64)?;
+            places.ok_or_else(|| Refusal::Invalid(format!("a depth of {depth}")))?
+        }
+    };
+    let column = n.reshape_to(index, column)?;
     let here = n.add(Binary { f: BinaryFn::Equal }, &[column, places])?;
     one(n.give(Select {}, &[here, on, off])?)
 }
 
 /// Along the innermost axis.
 fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, k) = (n.input(0)?, n.integer(1)?);
+    let x = n.input(0)?;
     let axis = n.axis(-1, x)?;
-    let to = n.declared(0)?;
-    let values = n.add_as(TopK { k: extent(k)?, axis, largest: true }, &[x], &to)?;
-    let to = n.declared(1)?;
-    let indices = n.cast(values.node.value(1), to)?;
-    Ok(Values::from_slice(&[values, indices]))
+    let (values, indices) = (n.declared(0)?, n.declared(1)?);
+    let len = match n.computed(1)? {
+        Some(k) => Some(computed::one_defined(n, k)?),
+        None => None,
+    };
+    let k = match len {
+        Some(_) => n.extent(x, axis)?,
+        None => extent(n.integer(1)?)?,
+    };
+    let values = n.add_as(TopK { k, axis, largest: true }, &[x], &values)?;
+    let indices = n.cast(values.node.value(1), indices)?;
+    let Some(len) = len else { return Ok(Values::from_slice(&[values, indices])) };
+    // The first of all elements in order.
+    let first = |v| n.add(OpenSlice { axis, start: Expr::default(), len: len.clone() }, &[v]);
+    [values, indices].into_iter().map(first).collect()
 }

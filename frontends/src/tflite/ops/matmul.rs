@@ -5,6 +5,7 @@ use qcc_ir::ops::MatMul;
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::movement::reshaped;
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
@@ -17,16 +18,16 @@ fn fully_connected(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Unsupported("shuffled weights are not supported".into()));
     }
     let (mut x, w) = (n.input(0)?, n.input(1)?);
-    let (mut dims, &[outputs, inputs]) = (n.dims(x)?, n.dims(w)?.as_slice()) else {
+    let (mut dims, &[outputs, inputs]) = (n.shape(x).dims().to_vec(), n.dims(w)?.as_slice()) else {
         return Err(Refusal::Invalid(format!("a weight of type {}; expected a matrix", n.ty(w))));
     };
-    let elements: usize = dims.iter().product();
-    if inputs == 0 || !elements.is_multiple_of(inputs) {
+    let known = n.shape(x).elements();
+    if inputs == 0 || known.is_some_and(|elements| !elements.is_multiple_of(inputs)) {
         return Err(Refusal::Invalid(format!("{} cannot be read as rows of {inputs}", n.ty(x))));
     }
     // The operands are matrices even if the result is a vector.
     if !o.keep_num_dims || dims.len() < 2 {
-        x = n.reshape(x, &[elements / inputs, inputs])?;
+        x = reshaped(n, x, &[(-1).into(), (inputs as i64).into()], false)?;
     }
     let mut operands = Values::from_slice(&[x, w]);
     operands.extend(n.bias(2, x, w)?);
@@ -35,9 +36,9 @@ fn fully_connected(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return one(y);
     }
     if let Some(last) = dims.last_mut() {
-        *last = outputs;
+        *last = outputs.into();
     }
-    one(n.reshape(y, &dims)?)
+    one(n.reshape_to(y, dims.into_iter().collect())?)
 }
 
 fn batch_matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -21,6 +21,7 @@ mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod slice;
 mod source;
 mod window;
 
@@ -30,7 +31,7 @@ pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 /// A built-in operator and its import function.
 type Row = (B, Import);
 
-const FAMILIES: [&[Row]; 13] = [
+const FAMILIES: [&[Row]; 14] = [
     control::ROWS,
     conv::ROWS,
     elementwise::ROWS,
@@ -43,6 +44,7 @@ const FAMILIES: [&[Row]; 13] = [
     recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
+    slice::ROWS,
     source::ROWS,
 ];
 

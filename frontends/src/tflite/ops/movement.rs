@@ -2,18 +2,18 @@
 
 use qcc_formats::tflite::{
     BuiltinOperator as B, Concatenation, DepthToSpace as DepthToSpaceOptions, MirrorPad, MirrorPadMode, Pack,
-    Reshape as ReshapeOptions, SpaceToDepth as SpaceToDepthOptions, Split, Squeeze, StridedSlice, Unpack,
+    Reshape as ReshapeOptions, SpaceToDepth as SpaceToDepthOptions, Split, Squeeze, Unpack,
 };
 use qcc_ir::ops::{
     Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Tile, Transpose,
 };
-use qcc_ir::{Shape, ValueId};
+use qcc_ir::{Dim, Expr, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::{Row, positive};
-use crate::build::index::range;
-use crate::build::pad::{Beyond, continued};
-use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
+use crate::build::movement::{self, Cut};
+use crate::build::pad::{Beyond, continued, filled};
+use crate::build::{Build, Operands, Values, computed, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -28,68 +28,57 @@ pub(super) const ROWS: &[Row] = &[
     (B::PADV2, pad_v2),
     (B::RESHAPE, reshape),
     (B::REVERSE_V2, reverse),
-    (B::SLICE, slice),
     (B::SPACE_TO_BATCH_ND, space_to_batch),
     (B::SPACE_TO_DEPTH, space_to_depth),
     (B::SPLIT, split),
     (B::SPLIT_V, split_v),
     (B::SQUEEZE, squeeze),
-    (B::STRIDED_SLICE, strided_slice),
     (B::TILE, tile),
     (B::TRANSPOSE, transpose),
     (B::UNPACK, unpack),
 ];
 
-/// `x` reshaped to `dims`, as result 0.
-fn reshaped(n: &mut NodeCx<'_, '_>, x: ValueId, dims: &[usize]) -> Result<Values, Refusal> {
+/// `x` reshaped, as result 0.
+fn reshaped(n: &mut NodeCx<'_, '_>, x: ValueId, shape: Shape) -> Result<Values, Refusal> {
+    plain(n, x)?;
+    one(n.reshape_to(x, shape)?)
+}
+
+/// Fails unless result 0 has the element type of `x`.
+pub(super) fn plain(n: &NodeCx<'_, '_>, x: ValueId) -> Result<(), Refusal> {
     let to = n.declared(0)?;
-    if n.ty(x).elem != to {
-        return Err(Refusal::Invalid(format!("its operand is {} and its result {to}", n.ty(x).elem)));
+    if n.ty(x).elem == to {
+        return Ok(());
     }
-    one(n.reshape(x, dims)?)
+    Err(Refusal::Invalid(format!("its operand is {} and its result {to}", n.ty(x).elem)))
 }
 
 /// The shape is an input or, in old files, an option; -1 stands for the remaining extent.
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let o: ReshapeOptions = n.options()?;
-    let asked = match n.optional(1)? {
-        Some(_) => n.integers(1)?,
-        None => o.new_shape.iter().map(|&d| d.into()).collect(),
-    };
-    let mut dims = asked.iter().map(|&d| if d == -1 { Ok(1) } else { extent(d) }).collect::<Result<Extents, _>>()?;
-    if let Some(open) = asked.iter().position(|&d| d == -1) {
-        let count = |dims: &[usize]| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        dims[open] = match (count(&n.dims(x)?), count(&dims)) {
-            (Some(total), Some(known)) if known > 0 && total % known == 0 => total / known,
-            _ => return Err(Refusal::Invalid(format!("{} does not fill the shape {asked:?}", n.ty(x)))),
-        };
+    plain(n, x)?;
+    if n.optional(1)?.is_some() {
+        return one(movement::reshape(n, x, 1, false)?);
     }
-    reshaped(n, x, &dims)
+    let asked: Vec<Expr> = o.new_shape.iter().map(|&d| i64::from(d).into()).collect();
+    one(movement::reshaped(n, x, &asked, false)?)
 }
 
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: Squeeze = n.options()?;
     let x = n.input(0)?;
-    let mut dims = n.dims(x)?;
     let asked: Vec<i64> = o.squeeze_dims.iter().map(|&a| a.into()).collect();
-    let axes: Extents = match asked.as_slice() {
-        [] => (0..dims.len()).filter(|&a| dims[a] == 1).collect(),
-        asked => count_axes(asked, dims.len())?,
-    };
-    for &a in axes.iter().rev() {
-        if dims.remove(a) != 1 {
-            return Err(Refusal::Invalid(format!("axis {a} of {} has not extent 1", n.ty(x))));
-        }
-    }
-    reshaped(n, x, &dims)
+    let asked = Some(asked.as_slice()).filter(|axes| !axes.is_empty());
+    // The runtime refuses other extents as well.
+    let shape = movement::squeezed(n, x, asked, |_| ())?;
+    reshaped(n, x, shape)
 }
 
 fn expand_dims(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, axis) = (n.input(0)?, n.integer(1)?);
-    let mut dims = n.dims(x)?;
-    dims.insert(count_axis(axis, dims.len() + 1)?, 1);
-    reshaped(n, x, &dims)
+    let shape = movement::unsqueezed(n, x, &[axis])?;
+    reshaped(n, x, shape)
 }
 
 fn transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -112,9 +101,8 @@ fn pack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mut parts = n.all_inputs()?;
     let axis = count_axis(o.axis.into(), n.rank(parts[0]) + 1)?;
     for part in &mut parts {
-        let mut dims = n.dims(*part)?;
-        dims.insert(axis.min(dims.len()), 1);
-        *part = n.reshape(*part, &dims)?;
+        let shape = movement::unsqueezed(n, *part, &[axis as i64])?;
+        *part = n.reshape_to(*part, shape)?;
     }
     one(n.give(Concat { axis }, &parts)?)
 }
@@ -123,18 +111,18 @@ fn unpack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: Unpack = n.options()?;
     let x = n.input(0)?;
     let axis = n.axis(o.axis.into(), x)?;
-    let mut dims = n.dims(x)?;
-    let count = dims.remove(axis);
+    let shape = n.shape(x).without(axis);
+    let count = n.extent(x, axis)?;
     if count != n.outputs() {
         return Err(Refusal::Invalid(format!("{count} parts for {} results", n.outputs())));
     }
     let parts = parts(n, x, axis, &vec![1; count])?;
-    parts.into_iter().map(|part| n.reshape(part, &dims)).collect()
+    parts.into_iter().map(|part| n.reshape_to(part, shape.clone())).collect()
 }
 
 /// Splits `x` into parts of these lengths, one for each result.
 fn parts(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, lengths: &[usize]) -> Result<Values, Refusal> {
-    if lengths.len() != n.outputs() || lengths.iter().sum::<usize>() != n.dims(x)?[axis] {
+    if lengths.len() != n.outputs() || lengths.iter().sum::<usize>() != n.extent(x, axis)? {
         let found = n.outputs();
         return Err(Refusal::Invalid(format!("{} cannot be split into {found} parts along axis {axis}", n.ty(x))));
     }
@@ -153,7 +141,7 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (axis, x) = (n.integer(0)?, n.input(1)?);
     let axis = n.axis(axis, x)?;
     let count = positive(o.num_splits, "the number of parts")?;
-    let extent = n.dims(x)?[axis];
+    let extent = n.extent(x, axis)?;
     if count != n.outputs() || !extent.is_multiple_of(count) {
         return Err(Refusal::Invalid(format!("{extent} cannot be split into {count} equal parts")));
     }
@@ -162,83 +150,34 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 /// One length may be -1: the rest of the axis.
 fn split_v(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, lengths, axis) = (n.input(0)?, n.integers(1)?, n.integer(2)?);
+    let (x, axis) = (n.input(0)?, n.integer(2)?);
     let axis = n.axis(axis, x)?;
-    let known: i64 = lengths.iter().filter(|&&l| l >= 0).fold(0, |sum, &l| sum.saturating_add(l));
-    let rest = (n.dims(x)?[axis] as i64).saturating_sub(known);
-    let lengths = lengths.iter().map(|&l| extent(if l == -1 { rest } else { l })).collect::<Result<Vec<_>, _>>()?;
+    let whole = n.shape(x).dims()[axis].clone();
+    let lengths = match n.computed(1)? {
+        Some(asked) => computed::lengths(n, &whole, asked)?,
+        None => n.whole(1)?,
+    };
+    let numbers: Option<Vec<i64>> = lengths.iter().map(Expr::constant).collect();
+    let (Some(whole), Some(numbers)) = (whole.known(), numbers) else {
+        return open_parts(n, x, axis, lengths);
+    };
+    let sum: i64 = numbers.iter().filter(|&&l| l >= 0).fold(0, |sum, &l| sum.saturating_add(l));
+    let rest = (whole as i64).saturating_sub(sum);
+    let lengths = numbers.iter().map(|&l| extent(if l == -1 { rest } else { l })).collect::<Result<Vec<_>, _>>()?;
     parts(n, x, axis, &lengths)
 }
 
-/// Slices `x`, as result 0; returns `x` where the ranges cover all of it.
-fn chosen(n: &mut NodeCx<'_, '_>, x: ValueId, mut ranges: Vec<Range>) -> Result<ValueId, Refusal> {
-    let dims = n.dims(x)?;
-    ranges.retain(|r| r.start != 0 || r.step != 1 || r.len != dims[r.axis]);
-    if ranges.is_empty() { Ok(x) } else { n.give(Slice { ranges }, &[x]) }
-}
-
-/// A length of -1 is the rest of the axis.
-fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, begin, lengths) = (n.input(0)?, n.integers(1)?, n.integers(2)?);
-    let dims = n.dims(x)?;
-    if [begin.len(), lengths.len()] != [dims.len(); 2] {
-        return Err(Refusal::Invalid(format!(
-            "{} beginnings and {} lengths for {}",
-            begin.len(),
-            lengths.len(),
-            n.ty(x)
-        )));
+/// Parts of lengths that are known at run time only, or of an axis whose extent is open.
+fn open_parts(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, mut lengths: Vec<Expr>) -> Result<Values, Refusal> {
+    plain(n, x)?;
+    let unfit = || Refusal::Open(n.shape(x).clone());
+    let given = lengths.iter().filter(|l| **l != (-1).into()).try_fold(Expr::default(), |sum, l| sum.plus(l));
+    let rest = given.and_then(|given| n.shape(x).dims()[axis].expr().minus(&given)).ok_or_else(unfit)?;
+    lengths.iter_mut().filter(|l| **l == (-1).into()).for_each(|l| *l = rest.clone());
+    if lengths.len() != n.outputs() {
+        return Err(Refusal::Invalid(format!("{} lengths for {} results", lengths.len(), n.outputs())));
     }
-    let mut ranges = Vec::new();
-    for axis in 0..dims.len() {
-        let start = extent(begin[axis])?;
-        let len = if lengths[axis] == -1 { dims[axis].saturating_sub(start) } else { extent(lengths[axis])? };
-        ranges.push(Range { axis, start, len, step: 1 });
-    }
-    one(chosen(n, x, ranges)?)
-}
-
-fn strided_slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let o: StridedSlice = n.options()?;
-    let x = n.input(0)?;
-    let (begin, end, steps) = (n.integers(1)?, n.integers(2)?, n.integers(3)?);
-    let dims = n.dims(x)?;
-    let count = begin.len();
-    if [end.len(), steps.len()] != [count; 2] || count > 31 {
-        return Err(Refusal::Invalid("beginnings, ends and steps are not of one length".into()));
-    }
-    let has = |mask: i32, i: usize| mask >> i & 1 == 1;
-    // Number of axes with an entry of their own; the ellipsis stands for all others.
-    let own = (0..count).filter(|&i| !has(o.ellipsis_mask, i) && !has(o.new_axis_mask, i)).count();
-    if own > dims.len() {
-        return Err(Refusal::Invalid(format!("{own} ranges for {}", n.ty(x))));
-    }
-    let (mut axis, mut ranges, mut kept) = (0, Vec::new(), Extents::new());
-    for i in 0..count {
-        if has(o.ellipsis_mask, i) {
-            let skipped = dims.len() - own;
-            kept.extend_from_slice(&dims[axis..axis + skipped]);
-            axis += skipped;
-        } else if has(o.new_axis_mask, i) {
-            kept.push(1);
-        } else if has(o.shrink_axis_mask, i) {
-            let start = count_axis(begin[i], dims[axis])?;
-            ranges.push(Range { axis, start, len: 1, step: 1 });
-            axis += 1;
-        } else {
-            let (from_end, to_end) = if steps[i] < 0 { (i64::MAX, i64::MIN) } else { (0, i64::MAX) };
-            let start = if has(o.begin_mask, i) { from_end } else { begin[i] };
-            let end = if o.offset { begin[i].saturating_add(end[i]) } else { end[i] };
-            let end = if has(o.end_mask, i) { to_end } else { end };
-            let chosen = range(axis, dims[axis], start, end, steps[i])?;
-            kept.push(chosen.len);
-            ranges.push(chosen);
-            axis += 1;
-        }
-    }
-    kept.extend_from_slice(&dims[axis..]);
-    let part = chosen(n, x, ranges)?;
-    reshaped(n, part, &kept)
+    computed::parts(n, x, axis, &lengths)
 }
 
 /// Input 1: the number of elements that are added before and after each axis.
@@ -253,11 +192,36 @@ fn pads(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<[Extents; 2], Refusal> {
 
 fn pad(n: &mut NodeCx<'_, '_>, mode: PadMode) -> Result<Values, Refusal> {
     let x = n.input(0)?;
+    if let Some(by_axis) = open_pads(n, x)? {
+        let PadMode::Constant(number) = mode else { return Err(Refusal::Open(n.shape(x).clone())) };
+        plain(n, x)?;
+        let number = n.scalar(number.into(), x)?;
+        return one(filled(n, x, &by_axis, number)?);
+    }
     let [before, after] = pads(n, x)?;
     if before.iter().chain(&after).all(|&p| p == 0) {
         return one(x);
     }
     one(n.give(Pad { before, after, mode }, &[x])?)
+}
+
+/// The pads of each axis where they follow from open extents, or are known at run time only.
+fn open_pads(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Option<Vec<(usize, [Expr; 2])>>, Refusal> {
+    let asked = n.input(1)?;
+    if n.constant(asked).is_some() {
+        return Ok(None);
+    }
+    let rank = n.rank(x);
+    let pads = match n.shape(asked).elements() {
+        Some(count) if count == 2 * rank => {
+            let asked = n.reshape(asked, &[count])?;
+            computed::defined(n, asked)?
+        }
+        _ => None,
+    };
+    let name = n.operand_name(1);
+    let pads = pads.ok_or(Refusal::NotConstant { index: 1, name })?;
+    Ok(Some((0..rank).map(|axis| (axis, [pads[2 * axis].clone(), pads[2 * axis + 1].clone()])).collect()))
 }
 
 fn pad_v2(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -291,13 +255,21 @@ fn mirror_pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 }
 
 fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, repeats) = (n.input(0)?, n.integers(1)?);
-    one(n.give(Tile { repeats: Extents::from_vec(extents(&repeats)?) }, &[x])?)
+    let (x, repeats) = (n.input(0)?, n.extents(1)?);
+    match repeats.iter().map(Expr::constant).collect::<Option<Vec<i64>>>() {
+        Some(repeats) => one(n.give(Tile { repeats: Extents::from_vec(extents(&repeats)?) }, &[x])?),
+        None if repeats.len() != n.rank(x) => {
+            Err(Refusal::Invalid(format!("{} repeats for {}", repeats.len(), n.ty(x))))
+        }
+        None => {
+            plain(n, x)?;
+            one(computed::tiled(n, x, &repeats)?)
+        }
+    }
 }
 
 fn broadcast_to(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, dims) = (n.input(0)?, n.integers(1)?);
-    let shape = Shape::known(&extents(&dims)?);
+    let (x, shape) = (n.input(0)?, n.shape_at(1)?);
     if n.ty(x).shape == shape { one(x) } else { one(n.give(Expand { shape }, &[x])?) }
 }
 
@@ -357,56 +329,67 @@ fn space_to_batch(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         }
         x = n.give(Pad { before, after, mode: PadMode::Constant(0.0) }, &[x])?;
     }
-    let dims = n.dims(x)?;
-    let mut split = Extents::from_slice(&dims[..1]);
+    let dims = n.shape(x).dims().to_vec();
+    let mut split = dims[..1].to_vec();
     for (i, &b) in sizes.iter().enumerate() {
-        if !dims[1 + i].is_multiple_of(b) {
-            return Err(Refusal::Invalid(format!("an axis of {} cannot be split into blocks of {b}", dims[1 + i])));
-        }
-        split.extend([dims[1 + i] / b, b]);
+        split.extend([divided(n, x, 1 + i, b)?, b.into()]);
     }
     split.extend_from_slice(&dims[1 + count..]);
     // Axes in the order: positions in the blocks, batch, spatial axes, the rest.
     let places = (0..count).map(|i| 2 + 2 * i);
     let space = (0..count).map(|i| 1 + 2 * i);
     let perm: Extents = places.chain([0]).chain(space).chain(1 + 2 * count..split.len()).collect();
-    let batch = sizes.iter().try_fold(dims[0], |p, &b| p.checked_mul(b));
+    let batch = sizes.iter().try_fold(dims[0].clone(), |p, &b| p.times(&b.into()));
     let batch = batch.ok_or_else(|| Refusal::Invalid(format!("blocks of {sizes:?} are too many")))?;
-    let mut last = Extents::from_slice(&[batch]);
-    last.extend((0..count).map(|i| dims[1 + i] / sizes[i]));
-    last.extend_from_slice(&dims[1 + count..]);
-    let x = n.reshape(x, &split)?;
+    let space = (0..count).map(|i| split[1 + 2 * i].clone());
+    let last = std::iter::once(batch).chain(space).chain(dims[1 + count..].iter().cloned()).collect();
+    let x = n.reshape_to(x, split.into_iter().collect())?;
     let x = n.give(Transpose { perm }, &[x])?;
-    reshaped(n, x, &last)
+    reshaped(n, x, last)
+}
+
+/// An extent of `x` divided by a number.
+fn divided(n: &NodeCx<'_, '_>, x: ValueId, axis: usize, by: usize) -> Result<Dim, Refusal> {
+    let dim = &n.shape(x).dims()[axis];
+    match dim.map(|extent| extent.exact_div(&(by as i64).into())) {
+        Some(part) if dim.known().is_none_or(|extent| extent.is_multiple_of(by)) => Ok(part),
+        _ if dim.known().is_none() => Err(Refusal::Open(n.shape(x).clone())),
+        _ => Err(Refusal::Invalid(format!("an axis of {dim} cannot be split into blocks of {by}"))),
+    }
 }
 
 /// The inverse of [`space_to_batch`], followed by the crop.
 fn batch_to_space(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let (sizes, sides) = blocks(n, x)?;
-    let (dims, count) = (n.dims(x)?, sizes.len());
-    let product = sizes.iter().try_fold(1usize, |p, &b| p.checked_mul(b)).filter(|p| dims[0].is_multiple_of(*p));
-    let Some(product) = product else {
-        return Err(Refusal::Invalid(format!("{} batches are no blocks of {sizes:?}", dims[0])));
-    };
-    let mut split = sizes.clone();
-    split.push(dims[0] / product);
-    split.extend_from_slice(&dims[1..]);
+    let (dims, count) = (n.shape(x).dims().to_vec(), sizes.len());
+    let product = sizes.iter().try_fold(1usize, |p, &b| p.checked_mul(b));
+    let product = product.ok_or_else(|| Refusal::Invalid(format!("blocks of {sizes:?} are too many")))?;
+    let batch = divided(n, x, 0, product)?;
+    let split = sizes.iter().map(|&b| Dim::Known(b)).chain([batch.clone()]).chain(dims[1..].iter().cloned());
+    let split: Shape = split.collect();
     let pairs = (0..count).flat_map(|i| [count + 1 + i, i]);
-    let perm: Extents = std::iter::once(count).chain(pairs).chain(2 * count + 1..split.len()).collect();
-    let mut whole = Extents::from_slice(&[dims[0] / product]);
-    whole.extend((0..count).map(|i| dims[1 + i] * sizes[i]));
+    let perm: Extents = std::iter::once(count).chain(pairs).chain(2 * count + 1..split.rank()).collect();
+    let mut whole = vec![batch];
+    for (i, &b) in sizes.iter().enumerate() {
+        let extent = dims[1 + i].times(&b.into());
+        whole.push(extent.ok_or_else(|| Refusal::Invalid(format!("blocks of {sizes:?} are too many")))?);
+    }
     whole.extend_from_slice(&dims[1 + count..]);
-    let x = n.reshape(x, &split)?;
+    let x = n.reshape_to(x, split)?;
     let x = n.give(Transpose { perm }, &[x])?;
-    let x = n.reshape(x, &whole)?;
+    let x = n.reshape_to(x, whole.iter().cloned().collect())?;
     let cut = |(i, &(before, after)): (usize, &(usize, usize))| {
-        let len = whole[1 + i].checked_sub(before + after);
-        let len = len.ok_or_else(|| {
-            Refusal::Invalid(format!("{} elements are cut off at {before} and {after}", whole[1 + i]))
-        })?;
-        Ok(Range { axis: 1 + i, start: before, len, step: 1 })
+        let (axis, extent) = (1 + i, &whole[1 + i]);
+        let start = Expr::from(before as i64);
+        let end = extent
+            .expr()
+            .minus(&(after as i64).into())
+            .filter(|end| end.minus(&start).is_some_and(|len| len.bounds().1.is_none_or(|most| most >= 0)));
+        let end =
+            end.ok_or_else(|| Refusal::Invalid(format!("{extent} elements are cut off at {before} and {after}")))?;
+        Ok(Cut { axis, start, end, step: 1 })
     };
-    let ranges = sides.iter().enumerate().map(cut).collect::<Result<Vec<_>, Refusal>>()?;
-    one(chosen(n, x, ranges)?)
+    let cuts = sides.iter().enumerate().map(cut).collect::<Result<Vec<_>, Refusal>>()?;
+    one(movement::sliced(n, x, &cuts)?)
 }

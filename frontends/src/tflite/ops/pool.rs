@@ -18,7 +18,7 @@ fn pool(n: &mut NodeCx<'_, '_>, f: PoolFn) -> Result<Values, Refusal> {
     let x = n.image(0)?;
     let window: Extents = smallvec![positive(o.filter_height, "a window")?, positive(o.filter_width, "a window")?];
     let stride: Extents = smallvec![positive(o.stride_h, "a stride")?, positive(o.stride_w, "a stride")?];
-    let (before, after) = padding(o.padding, &n.dims(x)?[2..], &window, &stride)?;
+    let (before, after) = padding(o.padding, &n.shape(x).dims()[2..], &window, &stride)?;
     let y = n.give_active(Pool { f, window, stride, before, after, dilation: smallvec![1, 1] }, &[x], o.activation)?;
     n.give_image(y)
 }

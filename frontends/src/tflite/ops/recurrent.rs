@@ -2,7 +2,7 @@
 
 use qcc_formats::tflite::{Activation, BuiltinOperator as B, SequenceLstm, SequenceRnn, Svdf};
 use qcc_ir::ops::{BinaryFn, Cell, Concat, MatMul, Range, Recurrent, ReduceFn, Slice, UnaryFn};
-use qcc_ir::{Elem, ValueId};
+use qcc_ir::{Dim, Elem, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::{Row, positive};
@@ -151,16 +151,18 @@ fn svdf(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if memory == 0 || !filters.is_multiple_of(rank) {
         return Err(Refusal::Invalid(format!("{filters} filters of rank {rank}, which keep {memory} numbers")));
     }
-    let batch = n.dims(x)?.first().copied().unwrap_or(0);
+    let batch = n.shape(x).dims().first().cloned().unwrap_or(Dim::Known(0));
+    let shape =
+        |rest: &[usize]| std::iter::once(batch.clone()).chain(rest.iter().map(|&d| d.into())).collect::<Shape>();
     // Kernels store the state quantized.
     let kept = n.ty(state).elem.clone();
     let (x, features) = (n.real(x)?, n.real(features)?);
     let latest = n.add(MatMul { transpose_b: true }, &[x, features])?;
     let latest = n.moved(latest, &kept)?;
     let latest = n.real(latest)?;
-    let latest = n.reshape(latest, &[batch, filters, 1])?;
+    let latest = n.reshape_to(latest, shape(&[filters, 1]))?;
     let state = n.real(state)?;
-    let state = n.reshape(state, &[batch, filters, memory])?;
+    let state = n.reshape_to(state, shape(&[filters, memory]))?;
     let next = if memory == 1 {
         latest
     } else {
@@ -168,11 +170,11 @@ fn svdf(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         let last = n.add(Slice { ranges: vec![last] }, &[state])?;
         n.add(Concat { axis: 2 }, &[last, latest])?
     };
-    let flat = n.reshape(next, &[batch, filters * memory])?;
+    let flat = n.reshape_to(next, shape(&[filters * memory]))?;
     n.keep(STATE, flat)?;
     let times = n.real(times)?;
     let weighed = n.binary(BinaryFn::Mul, next, times)?;
-    let units = n.reshape(weighed, &[batch, filters / rank, rank * memory])?;
+    let units = n.reshape_to(weighed, shape(&[filters / rank, rank * memory]))?;
     let mut y = n.reduce(ReduceFn::Sum, units, &[2], false)?;
     if let Some(bias) = n.optional(3)? {
         let bias = n.real(bias)?;

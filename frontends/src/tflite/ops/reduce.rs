@@ -5,7 +5,7 @@ use qcc_ir::ops::{ArgReduce, CumSum, Reduce, ReduceFn};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axes, one};
+use crate::build::{Build, Operands, Values, computed, count_axes, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -46,7 +46,12 @@ fn arg_reduce(n: &mut NodeCx<'_, '_>, largest: bool) -> Result<Values, Refusal> 
 
 fn cum_sum(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: CumSumOptions = n.options()?;
-    let (x, axis) = (n.input(0)?, n.integer(1)?);
+    let x = n.input(0)?;
+    let sums = |axis| CumSum { axis, exclusive: o.exclusive, reverse: o.reverse };
+    if let Some(axis) = n.computed(1)? {
+        return one(computed::by_axis(n, x, axis, |n, axis| n.give(sums(axis), &[x]))?);
+    }
+    let axis = n.integer(1)?;
     let axis = n.axis(axis, x)?;
-    one(n.give(CumSum { axis, exclusive: o.exclusive, reverse: o.reverse }, &[x])?)
+    one(n.give(sums(axis), &[x])?)
 }

@@ -2,33 +2,36 @@
 
 use qcc_formats::tflite::{BuiltinOperator as B, ResizeBilinear, ResizeNearestNeighbor};
 use qcc_ir::ops::{Coordinates, Extents, Gather, Nearest, Resize, ResizeMode};
-use qcc_ir::{Shape, Tensor, ValueId};
+use qcc_ir::{Dim, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, extent, one};
+use crate::build::resize::scale_between;
+use crate::build::{Build, Operands, Values, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[(B::RESIZE_BILINEAR, bilinear), (B::RESIZE_NEAREST_NEIGHBOR, nearest)];
 
 /// Maximum height and width.
-const LARGEST: i64 = 1 << 20;
+const LARGEST: usize = 1 << 20;
 
 /// The spatial extents of the result, input 1.
-fn size(n: &mut NodeCx<'_, '_>) -> Result<Extents, Refusal> {
-    match *n.integers(1)? {
-        [h, w] if (1..=LARGEST).contains(&h) && (1..=LARGEST).contains(&w) => {
-            Ok(Extents::from_slice(&[extent(h)?, extent(w)?]))
-        }
-        ref other => Err(Refusal::Invalid(format!("the extents {other:?}; expected height and width"))),
+fn size(n: &mut NodeCx<'_, '_>) -> Result<Shape, Refusal> {
+    let size = n.shape_at(1)?;
+    let fits = |d: &Dim| d.known().is_none_or(|d| (1..=LARGEST).contains(&d));
+    if size.rank() == 2 && size.dims().iter().all(fits) {
+        return Ok(size);
     }
+    Err(Refusal::Invalid(format!("the extents {size}; expected height and width")))
 }
 
-fn scales(image: &[usize], size: &[usize]) -> Result<Vec<f32>, Refusal> {
-    if image.contains(&0) {
+/// The scale of each axis of `x`, an image.
+fn scales(n: &NodeCx<'_, '_>, x: ValueId, size: &Shape) -> Result<Vec<f32>, Refusal> {
+    let image = &n.shape(x).dims()[2..];
+    if image.contains(&Dim::Known(0)) {
         return Err(Refusal::Invalid("an image without elements".into()));
     }
-    Ok(image.iter().zip(size).map(|(&from, &to)| to as f32 / from as f32).collect())
+    Ok(image.iter().zip(size.dims()).map(|(from, to)| scale_between(from, to)).collect())
 }
 
 fn bilinear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -40,8 +43,7 @@ fn bilinear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         (true, false) => Coordinates::AlignCorners,
         (true, true) => return Err(both()),
     };
-    let scale = scales(&n.dims(x)?[2..], &size)?;
-    let size = Shape::known(&size);
+    let scale = scales(n, x, &size)?;
     let y = n.give(Resize { size, scale, mode: ResizeMode::Linear, coordinates }, &[x])?;
     n.give_image(y)
 }
@@ -61,12 +63,22 @@ fn nearest(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         (true, true) => return Err(both()),
     };
     let x = n.image(0)?;
-    let image = Extents::from_slice(&n.dims(x)?[2..]);
-    let scale = scales(&image, &size)?;
-    let picked: Vec<Vec<i32>> = (0..2).map(|i| kernel(&o, image[i], size[i])).collect();
-    if (0..2).all(|i| picked[i] == graph(coordinates, image[i], size[i], scale[i])) {
-        let size = Shape::known(&size);
-        let y = n.give(Resize { size, scale, mode: ResizeMode::Nearest(rounding), coordinates }, &[x])?;
+    let scale = scales(n, x, &size)?;
+    let (image, known) = (n.shape(x).dims()[2..].to_vec(), size.extents());
+    let extents = image.iter().map(Dim::known).collect::<Option<Extents>>().zip(known);
+    let mode = ResizeMode::Nearest(rounding);
+    let Some((image, known)) = extents else {
+        // Of whole scales, the kernel selects what the operator does.
+        let op = Resize { size, scale, mode, coordinates };
+        if coordinates != Coordinates::Asymmetric || !op.open_scales(&image).0 {
+            return Err(Refusal::Open(n.shape(x).clone()));
+        }
+        let y = n.give(op, &[x])?;
+        return n.give_image(y);
+    };
+    let picked: Vec<Vec<i32>> = (0..2).map(|i| kernel(&o, image[i], known[i])).collect();
+    if (0..2).all(|i| picked[i] == graph(coordinates, image[i], known[i], scale[i])) {
+        let y = n.give(Resize { size, scale, mode, coordinates }, &[x])?;
         return n.give_image(y);
     }
     let x = n.input(0)?;

@@ -6,36 +6,37 @@ use qcc_ir::ops::Expand;
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, extents, numbers, one};
+use crate::build::range::range;
+use crate::build::{Build, Operands, Values, movement, numbers, one};
 use crate::refusal::Refusal;
 
-pub(super) const ROWS: &[Row] = &[(B::FILL, fill), (B::RANK, rank), (B::SHAPE, shape), (B::ZEROS_LIKE, zeros_like)];
+pub(super) const ROWS: &[Row] = &[
+    (B::FILL, fill),
+    (B::RANGE, |n| {
+        let terms = [n.input(0)?, n.input(1)?, n.input(2)?];
+        one(range(n, terms)?)
+    }),
+    (B::RANK, rank),
+    (B::SHAPE, shape),
+    (B::ZEROS_LIKE, zeros_like),
+];
 
-/// A constant of the declared element type.
-fn constant(n: &mut NodeCx<'_, '_>, shape: Shape, values: &[f64]) -> Result<Values, Refusal> {
-    let elem = n.declared(0)?;
-    let tensor = numbers(&elem, shape, values);
-    let tensor =
-        tensor.ok_or_else(|| Refusal::Invalid(format!("{} do not fit {elem}", qcc_ir::diagnostic::list(values))))?;
-    one(n.add_constant(tensor))
-}
-
+/// The extents, with the element type that the file declares.
 fn shape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = n.input(0)?;
-    let dims: Vec<f64> = n.dims(x)?.iter().map(|&d| d as f64).collect();
-    constant(n, Shape::known(&[dims.len()]), &dims)
+    let (x, to) = (n.input(0)?, n.declared(0)?);
+    let extents = movement::shape(n, x)?;
+    one(n.cast(extents, to)?)
 }
 
 fn rank(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = n.input(0)?;
-    let rank = n.rank(x) as f64;
-    constant(n, Shape::scalar(), &[rank])
+    let (x, elem) = (n.input(0)?, n.declared(0)?);
+    let rank = numbers(&elem, Shape::scalar(), &[n.rank(x) as f64]);
+    let rank = rank.ok_or_else(|| Refusal::Invalid(format!("a rank of type {elem}")))?;
+    one(n.add_constant(rank))
 }
 
 fn fill(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let dims = n.integers(0)?;
-    let value = n.input(1)?;
-    let shape = Shape::known(&extents(&dims)?);
+    let (shape, value) = (n.shape_at(0)?, n.input(1)?);
     if shape.rank() == 0 { one(value) } else { one(n.give(Expand { shape }, &[value])?) }
 }
 

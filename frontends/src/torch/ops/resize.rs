@@ -9,7 +9,8 @@ use super::super::quantity::Quantity;
 use super::super::schema::Number;
 use super::Row;
 use crate::build::computed::shape_of;
-use crate::build::{Build, Values, extent, one, resize, sample, scale_between};
+use crate::build::resize::{resize, scale_between};
+use crate::build::{Build, Values, extent, one, sample};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[

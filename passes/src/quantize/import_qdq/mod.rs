@@ -332,7 +332,11 @@ impl QdqImporter<'_> {
             }
             *o = inner;
         }
-        let known: Option<Vec<Tensor>> = operands.iter().map(|&o| self.g.constant(o).cloned()).collect();
+        // Constants in an open shape have no value before the run.
+        let known: Option<Vec<Tensor>> = match self.g.ty(n.value(0)).shape.is_open() {
+            true => None,
+            false => operands.iter().map(|&o| self.g.constant(o).cloned()).collect(),
+        };
         if qparams.is_none() || (known.is_none() && self.kernel(n).is_none()) {
             return Ok(());
         }
