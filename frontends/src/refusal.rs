@@ -7,6 +7,9 @@ use qcc_ir::{Origin, Shape};
 /// The code of messages about open extents: that they became 1, or must be known.
 pub const OPEN_SHAPE: &str = "open-shape";
 
+/// The code of warnings about an open extent that must have one value, at which the model fails otherwise.
+pub(crate) const ASSUMED_EXTENT: &str = "assumed-extent";
+
 /// The code of messages that extents are those of the example that a model was exported with.
 pub(crate) const EXAMPLE_SHAPE: &str = "example-shape";
 

@@ -108,7 +108,7 @@ fn agreed(symbols: &FxHashMap<&str, Option<usize>>) -> Symbols {
 }
 
 /// Imports a model by `at`, which takes the shapes of its inputs, with the extents open that have no value. Where that is not
-/// possible, with the settled ones, in which a batch without a value is 1. `unknown` gives errors that do not depend on
+/// possible, with the settled ones, in which a batch without a value is 1, or with that batch and the others open. `unknown` gives errors that do not depend on
 /// shapes.
 ///
 /// # Errors
@@ -128,13 +128,30 @@ pub(crate) fn import(
             Err(errors) => Err(errors.into_iter().chain(unknown()).collect()),
         };
     };
-    at(kept, Vec::new()).or_else(|errors| match settled {
+    at(kept.clone(), Vec::new()).or_else(|errors| match settled {
         Ok(shapes) => {
             notes.iter_mut().for_each(|note| explain(note, &errors));
             closed(shapes, notes)
         }
-        Err(refused) => Err(needs_extents(refused, errors)),
+        Err(refused) => {
+            let single = single(&kept).and_then(|shapes| {
+                let changed = inputs.iter().zip(&shapes).zip(&kept).filter(|((_, shape), kept)| shape != kept);
+                let assumed: Vec<_> = changed.map(|((input, shape), _)| (input, shape.clone())).collect();
+                let mut note = open_shape(&assumed);
+                note.iter_mut().for_each(|note| explain(note, &errors));
+                at(shapes, note.into_iter().collect()).ok()
+            });
+            single.ok_or_else(|| needs_extents(refused, errors))
+        }
     })
+}
+
+/// The shapes with batches of 1, if that leaves other extents open.
+fn single(kept: &[Shape]) -> Option<Vec<Shape>> {
+    let leading = kept.iter().filter_map(|shape| shape.dims().first()?.as_symbol());
+    let batches: Symbols = leading.map(|symbol| (symbol.clone(), 1)).collect();
+    let shapes: Vec<Shape> = kept.iter().map(|shape| shape.bind(&batches)).collect();
+    (!batches.is_empty() && shapes.iter().any(Shape::is_open)).then_some(shapes)
 }
 
 /// The errors of a model that cannot be imported with open extents: that its inputs need shapes, with what needs them, and
@@ -150,7 +167,9 @@ fn needs_extents(mut refused: Vec<Diagnostic>, errors: Vec<Diagnostic>) -> Vec<D
 pub fn explain(message: &mut Diagnostic, errors: &[Diagnostic]) {
     if let Some(why) = errors.first().filter(|_| matches!(message.code, OPEN_SHAPE | EXAMPLE_SHAPE)) {
         let place = if why.origin.to_string().is_empty() { String::new() } else { format!(" ({})", why.origin) };
-        message.notes.push(format!("with open extents it cannot be compiled: {}{place}", why.message));
+        let help = why.help.as_deref().filter(|_| why.code == "not-constant" || why.code == "unsupported");
+        let help = help.map_or_else(String::new, |help| format!("; {help}"));
+        message.notes.push(format!("with open extents it cannot be compiled: {}{place}{help}", why.message));
     }
 }
 

@@ -8,7 +8,7 @@ use qcc_formats::tflite::{
     StridedSlice, SubGraph, Tensor as Entry, TensorType as Stored, TransposeConv, Unpack,
 };
 #[cfg(feature = "oracles")]
-use qcc_formats::tflite::{SequenceLstm, Svdf};
+use qcc_formats::tflite::{CallOnce, SequenceLstm, Svdf, VarHandle};
 use qcc_ir::Shape;
 use qcc_ir::testing::numbers;
 
@@ -155,6 +155,70 @@ pub(crate) fn svdf() -> Bytes {
     let operands = vec![float(&[1, 4]), part(&[4, 4], 1), part(&[4, 3], 2), part(&[2], 3), kept(float(&[1, 12]))];
     let options = Svdf { rank: 2, activation: Activation::RELU, ..Svdf::default() };
     one_operator(B::SVDF, 1, options.into(), operands, vec![float(&[1, 2])])
+}
+
+/// A model that keeps its last two of 3 numbers in a variable, and sums them and the new one. The variable begins as `first`.
+#[cfg(feature = "oracles")]
+pub(crate) fn streaming(first: [f32; 2]) -> Bytes {
+    let handle = || Entry { elem: Stored::RESOURCE, ..entry(Stored::RESOURCE, &[]) };
+    let named = |name: &str, entry: Entry| Entry { name: name.into(), ..entry };
+    let data = |values: &[u8]| Buffer { data: values.to_vec().into() };
+    let int = |values: &[i32]| data(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+    let buffers = vec![
+        Buffer::default(),
+        int(&[0, 1]),
+        int(&[1, 2]),
+        int(&[1]),
+        data(&first.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()),
+    ];
+    let constant = |elem, dims: &[i32], buffer| Entry { buffer, ..entry(elem, dims) };
+    let tensors = vec![
+        named("x", entry(Stored::FLOAT32, &[1, 1])),
+        named("handle", handle()),
+        named("last", entry(Stored::FLOAT32, &[1, 2])),
+        named("all", entry(Stored::FLOAT32, &[1, 3])),
+        named("begin", constant(Stored::INT32, &[2], 1)),
+        named("size", constant(Stored::INT32, &[2], 2)),
+        named("new", entry(Stored::FLOAT32, &[1, 2])),
+        named("axis", constant(Stored::INT32, &[1], 3)),
+        named("y", entry(Stored::FLOAT32, &[1])),
+    ];
+    let codes = [B::CALL_ONCE, B::VAR_HANDLE, B::READ_VARIABLE, B::CONCATENATION, B::SLICE, B::ASSIGN_VARIABLE, B::SUM];
+    let operator = |code: B, inputs: &[i32], outputs: &[i32], options: Options| Operator {
+        opcode_index: codes.iter().position(|c| *c == code).unwrap() as u32,
+        inputs: inputs.into(),
+        outputs: outputs.into(),
+        options,
+        ..Operator::default()
+    };
+    let variable = || VarHandle { container: String::new(), shared_name: "window".into() }.into();
+    let joined = Concatenation { axis: 1, ..Concatenation::default() };
+    let operators = vec![
+        operator(B::CALL_ONCE, &[], &[], CallOnce { subgraph: 1 }.into()),
+        operator(B::VAR_HANDLE, &[], &[1], variable()),
+        operator(B::READ_VARIABLE, &[1], &[2], Options::None),
+        operator(B::CONCATENATION, &[2, 0], &[3], joined.into()),
+        operator(B::SLICE, &[3, 4, 5], &[6], Options::None),
+        operator(B::ASSIGN_VARIABLE, &[1, 6], &[], Options::None),
+        operator(B::SUM, &[3, 7], &[8], Options::None),
+    ];
+    let main = SubGraph { tensors, inputs: vec![0], outputs: vec![8], operators, name: "main".into() };
+    let initial = SubGraph {
+        tensors: vec![named("handle", handle()), named("first", constant(Stored::FLOAT32, &[1, 2], 4))],
+        operators: vec![
+            operator(B::VAR_HANDLE, &[], &[0], variable()),
+            operator(B::ASSIGN_VARIABLE, &[0, 1], &[], Options::None),
+        ],
+        name: "initial".into(),
+        ..SubGraph::default()
+    };
+    file(&Tables {
+        version: Tables::VERSION,
+        operator_codes: codes.iter().map(|code| OperatorCode::builtin(*code, 1)).collect(),
+        subgraphs: vec![main, initial],
+        buffers,
+        ..Tables::default()
+    })
 }
 
 #[cfg(feature = "oracles")]

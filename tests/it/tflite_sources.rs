@@ -14,7 +14,7 @@ use crate::oracle::{self, Run};
 use crate::ort::ORT;
 use crate::runtime::{Runtime, difference, laid_out, steps};
 use crate::tflite::models_of_others;
-use crate::tflite_models::{noise, sequence_lstm, svdf};
+use crate::tflite_models::{noise, sequence_lstm, streaming, svdf};
 
 /// Models of many integer operators one after the other, and the steps that other kernels come to.
 const CHAINS: [(&str, i64); 1] = [("grid_sample", 6)];
@@ -175,6 +175,36 @@ fn the_state_of_an_lstm_goes_from_run_to_run() {
         assert_eq!(said, "");
         let found = in_litert("state_alone", &alone, vec![tensor(&[1, 3, 3], &x[..9])]);
         assert!(found.len() == 1 && close(&found[0].floats(), &expected[0].floats()[..6]), "{found:?}");
+    }
+}
+
+#[test]
+fn a_variable_goes_from_run_to_run() {
+    let x = [0.5f32, -2.0, 3.0, 0.25];
+    let tensor = |dims: &[usize], values: &[f32]| Tensor::from_vec(Shape::known(dims), values.to_vec());
+    for (first, told) in
+        [([0.0; 2], "zeros"), ([1.5; 2], "1.5 everywhere"), ([1.0, 2.0], "the values of first in the file")]
+    {
+        let (said, model) = stateful(streaming(first), &[]);
+        assert!(
+            said.contains("window keeps its value from run to run") && said.contains(&format!("takes {told}, each")),
+            "{said}"
+        );
+        // LiteRT gives the first run of the source.
+        let source = in_litert("variable_source", &streaming(first), vec![tensor(&[1, 1], &x[..1])]);
+        let (mut state, mut last) = (tensor(&[1, 2], &first), first.to_vec());
+        for (run, &x) in x.iter().enumerate() {
+            last.push(x);
+            let expected = [last.iter().sum::<f32>()];
+            assert!(run > 0 || close(&source[0].floats(), &expected), "{source:?} {expected:?}");
+            last.remove(0);
+            let found = in_litert("variable_made", &model, vec![tensor(&[1, 1], &[x]), state]);
+            assert!(
+                close(&found[0].floats(), &expected) && close(&found[1].floats(), &last),
+                "{run}: {found:?} {expected:?}"
+            );
+            state = found[1].clone();
+        }
     }
 }
 

@@ -155,6 +155,28 @@ def layers(m):
     return m.op("MatMul", m.op("Concat", h, c, last, few, axis=0), m.weight(8, 3))
 
 
+@model({"x": ("f", ["n", 3, "h", "w"])}, [{"n": 1, "h": 30, "w": 41}, {"n": 2, "h": 17, "w": 24}, {"n": 1, "h": 23, "w": 23}])
+def aligned(m):
+    """Windows whose padding follows from their strides, and a sum over named axes."""
+    conv = lambda x, o, i, k, **a: m.op("Relu", m.op("Conv", x, m.weight(o, i, k, k), m.weight(o), **a))
+    x = conv("x", 8, 3, 3, auto_pad="SAME_UPPER", strides=[2, 2])
+    x = m.op("Concat", m.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_LOWER"),
+             conv(x, 8, 8, 5, auto_pad="SAME_LOWER", strides=[2, 2]), axis=1)
+    x = m.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], auto_pad="SAME_UPPER")
+    x = m.op("Einsum", x, m.weight(6, 16), equation="nchw,oc->nwoh")
+    return m.op("ReduceMean", x, axes=[1, 3])
+
+
+@model({"x": ("f", ["t", "b", 6])}, [{"t": 9, "b": 1}, {"t": 4, "b": 1}, {"t": 20, "b": 1}])
+def lengths(m):
+    """Sequences that end before the last step, in both directions, from states of a batch of one."""
+    t = m.extent("x", 0)
+    ends = m.op("Cast", m.op("Unsqueeze", m.op("Sub", t, 2), [0]), to=TensorProto.INT32)
+    y, h = m.op("GRU", "x", m.weight(2, 24, 6), m.weight(2, 24, 8), m.weight(2, 48), ends, m.weight(2, 1, 8),
+                hidden_size=8, outputs=2, direction="bidirectional")
+    return m.op("Add", m.op("ReduceMean", y, axes=[0, 1]), m.op("ReduceMean", h, axes=[0]))
+
+
 @model({"x": ("f", ["b", 2, 6, 10, 10])}, [{"b": 1}, {"b": 2}, {"b": 5}])
 def volumes(m):
     """Images with a depth, pooling and resizing of those of a batch."""

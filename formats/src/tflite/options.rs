@@ -329,6 +329,21 @@ table! {
 }
 
 table! {
+    /// Options of CALL_ONCE: the subgraph that runs before the first run.
+    CallOnce {
+        0 subgraph: i32,
+    }
+}
+
+table! {
+    /// Options of VAR_HANDLE: which variable it is.
+    VarHandle {
+        0 container: String,
+        1 shared_name: String,
+    }
+}
+
+table! {
     /// Options of STABLEHLO_COMPOSITE: the name of the composite, and the subgraph of its decomposition.
     Composite {
         0 name: String,
@@ -456,6 +471,8 @@ options! {
     LeakyRelu = LEAKY_RELU,
     MirrorPad = MIRROR_PAD,
     CumSum = CUMSUM,
+    CallOnce = CALL_ONCE,
+    VarHandle = VAR_HANDLE,
     L2Norm = L2_NORM,
     Pack = PACK,
     Unpack = UNPACK,

@@ -1,7 +1,7 @@
 //! Einsum.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{Extents, MatMul, ReduceFn};
+use qcc_ir::{Dim, Shape, ValueId};
 
 use super::Build;
 use crate::refusal::Refusal;
@@ -107,9 +107,10 @@ fn contract(n: &mut impl Build, a: Term, b: Term, later: &dyn Fn(&char) -> bool)
     let (left, left_dims) = arranged(n, &a, [&shared, &rows, &summed])?;
     let (right, right_dims) = arranged(n, &b, [&shared, &columns, &summed])?;
     let product = n.add(MatMul { transpose_b: true }, &[left, right])?;
-    let batch = left_dims.0.iter().zip(&right_dims.0).map(|(&l, &r)| l.max(r));
-    let dims: Extents = batch.chain(left_dims.1).chain(right_dims.1).collect();
-    let product = n.reshape(product, &dims)?;
+    let batch = left_dims.0.iter().zip(&right_dims.0).map(|(l, r)| joint(l, r));
+    let batch = batch.collect::<Option<Vec<Dim>>>();
+    let batch = batch.ok_or_else(|| Refusal::Invalid(format!("an axis of {} and of {}", n.ty(left), n.ty(right))))?;
+    let product = n.reshape_to(product, batch.into_iter().chain(left_dims.1).chain(right_dims.1).collect())?;
     Ok((shared.into_iter().chain(rows).chain(columns).collect(), product))
 }
 
@@ -120,14 +121,24 @@ fn only(n: &mut impl Build, term: Term, keep: impl Fn(&char) -> bool) -> Result<
     Ok((term.0.into_iter().filter(|c| keep(c)).collect(), v))
 }
 
+/// The extent of an axis that two terms have, which may broadcast.
+fn joint(left: &Dim, right: &Dim) -> Option<Dim> {
+    match (left.known(), right.known()) {
+        (Some(1), _) => Some(right.clone()),
+        (_, Some(1)) => Some(left.clone()),
+        _ => left.agreed(right),
+    }
+}
+
 /// The term as `[batch.., own, reduced]`, and the extents of batch and own axes.
-fn arranged(n: &mut impl Build, term: &Term, order: [&[char]; 3]) -> Result<(ValueId, (Extents, Extents)), Refusal> {
-    let dims = n.dims(term.1)?;
+fn arranged(n: &mut impl Build, term: &Term, order: [&[char]; 3]) -> Result<(ValueId, (Vec<Dim>, Vec<Dim>)), Refusal> {
+    let dims = n.shape(term.1).dims().to_vec();
     let place = |c: &char| term.0.iter().position(|d| d == c).unwrap_or(0);
     let perm: Extents = order.iter().copied().flatten().map(place).collect();
-    let extents = |names: &[char]| -> Extents { names.iter().map(|c| dims[place(c)]).collect() };
+    let extents = |names: &[char]| -> Vec<Dim> { names.iter().map(|c| dims[place(c)].clone()).collect() };
     let [shared, own, summed] = order.map(extents);
     let v = n.transpose(term.1, &perm)?;
-    let flat: Extents = shared.iter().copied().chain([own.iter().product(), summed.iter().product()]).collect();
-    Ok((n.reshape(v, &flat)?, (shared, own)))
+    let count = |dims: &[Dim]| Shape::count(dims).ok_or_else(|| Refusal::Open(n.shape(term.1).clone()));
+    let flat = shared.iter().cloned().chain([count(&own)?, count(&summed)?]).collect();
+    Ok((n.reshape_to(v, flat)?, (shared, own)))
 }

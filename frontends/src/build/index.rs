@@ -7,6 +7,7 @@ use qcc_ir::ops::{
 use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
 use super::computed::{counted, found, fresh};
+use super::range::indices;
 use super::{Build, Values, extent};
 use crate::refusal::Refusal;
 
@@ -215,33 +216,37 @@ pub(crate) fn reversed(
     batch: usize,
     time: usize,
 ) -> Result<ValueId, Refusal> {
-    let dims = n.dims(x)?;
-    let (sequences, steps) = (dims[batch], dims[time]);
-    if n.dims(lens)?.as_slice() != [sequences] {
+    let dims = n.shape(x).dims().to_vec();
+    let (sequences, steps) = (dims[batch].clone(), dims[time].clone());
+    let agrees = |dims: &[Dim]| matches!(dims, [one] if one.agreed(&sequences).is_some());
+    if !agrees(n.shape(lens).dims()) {
         return Err(Refusal::Invalid(format!("lengths {} for {sequences} sequences", n.ty(lens))));
     }
     let lens = n.cast(lens, Elem::I64)?;
-    let lens = n.reshape(lens, &[sequences, 1])?;
-    let places = n.table(&[1, steps], |t| t as i64)?;
+    let lens = n.reshape_to(lens, [sequences.clone(), 1.into()].into_iter().collect())?;
+    let places = indices(n, &steps)?;
+    let places = n.reshape_to(places, [1.into(), steps.clone()].into_iter().collect())?;
     let last = n.scalar(1.0, lens)?;
     let last = n.binary(BinaryFn::Sub, lens, last)?;
     let mirrored = n.binary(BinaryFn::Sub, last, places)?;
     let within = n.binary(BinaryFn::Less, places, lens)?;
     let from = n.add(Select {}, &[within, mirrored, places])?;
     // Sequences and steps become one axis.
-    let first = n.table(&[sequences, 1], |i| (i * steps) as i64)?;
+    let first = indices(n, &sequences)?;
+    let first = n.reshape_to(first, [sequences.clone(), 1.into()].into_iter().collect())?;
+    let each = n.add_whole(vec![steps.expr()], Extents::new())?;
+    let first = n.binary(BinaryFn::Mul, first, each)?;
     let from = n.binary(BinaryFn::Add, from, first)?;
-    let from = n.reshape(from, &[sequences * steps])?;
+    let all = sequences.times(&steps).ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
+    let from = n.reshape_to(from, [all.clone()].into_iter().collect())?;
     let mut perm: Extents = (0..dims.len()).filter(|&a| a != batch && a != time).collect();
     perm.insert_many(0, [batch, time]);
-    let apart: Extents = perm.iter().map(|&a| dims[a]).collect();
-    let mut flat = apart.clone();
-    flat.remove(0);
-    flat[0] = sequences * steps;
+    let apart: Vec<Dim> = perm.iter().map(|&a| dims[a].clone()).collect();
+    let flat = std::iter::once(all).chain(apart[2..].iter().cloned()).collect();
     let rows = n.transpose(x, &perm)?;
-    let rows = n.reshape(rows, &flat)?;
+    let rows = n.reshape_to(rows, flat)?;
     let rows = n.add(Gather { axis: 0 }, &[rows, from])?;
-    let y = n.reshape(rows, &apart)?;
+    let y = n.reshape_to(rows, apart.into_iter().collect())?;
     let back: Extents = (0..perm.len()).filter_map(|a| perm.iter().position(|&p| p == a)).collect();
     n.transpose(y, &back)
 }

@@ -28,6 +28,7 @@ pub(crate) mod movement;
 pub(crate) mod norm;
 mod operands;
 pub(crate) mod pad;
+pub(crate) mod padding;
 pub(crate) mod range;
 pub(crate) mod resample;
 pub(crate) mod resize;

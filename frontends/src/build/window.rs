@@ -67,23 +67,11 @@ impl Window {
         }
     }
 
-    fn op(self, f: PoolFn) -> Pool {
+    /// Pooling with this window.
+    pub(crate) fn op(self, f: PoolFn) -> Pool {
         let Window { kernel, stride, dilation, before, after } = self;
         Pool { f, window: kernel, stride, before, after, dilation }
     }
-}
-
-/// The padding by which a window takes as many steps as the extent divided by the stride, rounded up. `None` where it
-/// depends on an open extent; there it is that of all extents from the reach of the window on.
-pub(crate) fn same_padding(image: &Dim, reach: usize, stride: usize) -> Option<usize> {
-    if let Some(extent) = image.known() {
-        let steps = extent.div_ceil(stride).max(1);
-        return Some(((steps - 1) * stride + reach).saturating_sub(extent));
-    }
-    let (image, stride) = (image.expr(), stride as i64);
-    let steps = image.plus(&(stride - 1).into())?.floor_div(stride)?;
-    let covered = steps.plus(&(-1).into())?.times(&stride.into())?.plus(&(reach as i64).into())?;
-    usize::try_from(covered.minus(&image)?.constant()?.max(0)).ok()
 }
 
 /// Pools `x`; padding is ignored.
@@ -251,21 +239,4 @@ fn check(n: &impl Build, x: ValueId, window: &Window) -> Result<(), Refusal> {
         return Err(Refusal::Unsupported("padding as large as the window is not supported".into()));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn padding_of_open_extents_is_known_where_it_is_one_number() {
-        let padding =
-            |image: &str, reach, stride| same_padding(&Dim::of(image.parse().unwrap()).unwrap(), reach, stride);
-        assert_eq!(padding("h", 3, 1), Some(2));
-        assert_eq!(padding("2*h", 3, 2), Some(1));
-        assert_eq!(padding("4*h", 2, 4), Some(0));
-        assert_eq!(padding("h", 3, 2), None);
-        assert_eq!(same_padding(&Dim::Known(7), 3, 2), Some(2));
-        assert_eq!(same_padding(&Dim::Known(8), 3, 2), Some(1));
-    }
 }

@@ -12,7 +12,7 @@ use super::weights;
 use crate::build::control::MOST_NODES;
 use crate::build::{Build, Operands, Values};
 use crate::elements::Stored;
-use crate::refusal::Refusal;
+use crate::refusal::{ASSUMED_EXTENT, Refusal};
 
 /// Imports one node.
 pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
@@ -260,6 +260,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// Reports something about this node.
     pub(super) fn note_here(&mut self, note: Diagnostic) {
         self.importer.notes.push(note.at(&self.origin));
+    }
+
+    /// The number of assumptions about open extents so far. Where one does not hold, the model fails at run time.
+    pub(super) fn assumed_extents(&self) -> usize {
+        self.importer.notes.iter().filter(|note| note.code == ASSUMED_EXTENT).count()
     }
 
     /// The elements of the sequence at input `i`.

@@ -29,7 +29,9 @@ pub(super) struct Importer<'m> {
     pub(super) main: &'m SubGraph,
     /// The binding of each tensor.
     pub(super) bindings: Vec<Binding>,
-    /// The value of each variable tensor after the run.
+    /// The first handle of its variable for each handle of the main subgraph.
+    handles: FxHashMap<i32, i32>,
+    /// The value of each variable tensor and of each variable, by its first handle, after the run.
     pub(super) next: FxHashMap<i32, ValueId>,
     /// The subgraphs that are being called.
     calls: Vec<i32>,
@@ -44,13 +46,15 @@ const DEEPEST: usize = 64;
 const MOST_CALLED: usize = 1 << 18;
 
 impl<'m> Importer<'m> {
-    pub(super) fn new(model: &'m Model, main: &'m SubGraph) -> Self {
+    /// `handles` are the first handle of its variable for each handle.
+    pub(super) fn new(model: &'m Model, main: &'m SubGraph, handles: FxHashMap<i32, i32>) -> Self {
         Importer {
             graph: Graph::new(main.name.as_str()),
             errors: Vec::new(),
             model,
             main,
             bindings: vec![Binding::Open; main.tensors.len()],
+            handles,
             next: FxHashMap::default(),
             calls: Vec::new(),
             called: 0,
@@ -101,6 +105,12 @@ impl<'m> Importer<'m> {
         if self.calls.is_empty() {
             self.next.insert(tensor, next);
         }
+    }
+
+    /// The first handle of the variable of this handle.
+    pub(super) fn variable(&self, handle: i32) -> Result<i32, Refusal> {
+        let first = self.handles.get(&handle).filter(|_| self.calls.is_empty()).copied();
+        first.ok_or_else(|| Refusal::Unsupported("variables of called subgraphs are not supported".into()))
     }
 
     /// The entry of a tensor.

@@ -13,6 +13,7 @@ use crate::refusal::Refusal;
 use crate::shapes::{self, ANONYMOUS, ExtentNames};
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile, build};
 use importer::Importer;
+use variables::State;
 
 mod custom;
 mod importer;
@@ -22,6 +23,7 @@ mod ops;
 mod run;
 mod sparse;
 mod types;
+mod variables;
 
 pub use metadata::python_string;
 pub use ops::supported;
@@ -51,27 +53,10 @@ impl File {
         self.model.subgraphs.first().ok_or_else(|| vec![Diagnostic::invalid_model("the model has no graph")])
     }
 
-    /// The variable tensors of the main subgraph that keep their values from run to run, with names that no input has.
-    /// Each becomes a graph input after those of the file; its value for the next run becomes an output. A variable
-    /// tensor that is the result of an operator starts from that value in each run.
-    fn states(&self, main: &SubGraph, taken: &[String]) -> Vec<(i32, String)> {
-        let mut taken: FxHashSet<String> = taken.iter().cloned().collect();
-        let read: FxHashSet<i32> = main.operators.iter().flat_map(|o| &o.inputs).copied().collect();
-        let set: FxHashSet<i32> = main.operators.iter().flat_map(|o| &o.outputs).copied().collect();
-        let kept = |&t: &i32| {
-            let entry = importer::entry(main, t).ok().filter(|e| e.is_variable && read.contains(&t));
-            let entry = entry.filter(|_| !set.contains(&t));
-            entry.is_some_and(|e| types::bytes(e, &self.model).is_ok_and(|data| data.is_none()))
-        };
-        let count = i32::try_from(main.tensors.len()).unwrap_or(i32::MAX);
-        let named = |t: i32| {
-            let own = importer::entry(main, t).map_or("", |e| &e.name);
-            let own = if own.is_empty() { format!("state_{t}") } else { own.to_owned() };
-            let name = if taken.contains(&own) { format!("{own}_{t}") } else { own };
-            taken.insert(name.clone());
-            (t, name)
-        };
-        (0..count).filter(kept).map(named).collect()
+    /// What the main subgraph keeps from run to run.
+    fn states(&self, main: &SubGraph, taken: &[String]) -> Result<Vec<State>, Vec<Diagnostic>> {
+        let refused = |e: Refusal| e.diagnostic(&Origin::new("", "CALL_ONCE")).into_iter().collect::<Vec<_>>();
+        variables::states(&self.model, main, taken).map_err(refused)
     }
 
     /// Names of inputs or outputs: those of the signature if it has any, else those of the tensors.
@@ -100,16 +85,17 @@ impl ModelFile for File {
     fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
         let main = self.main()?;
         let names = self.names(&main.inputs, "input", |s| &s.inputs);
-        let states = self.states(main, &names);
-        let all = main.inputs.iter().copied().zip(names).chain(states);
+        let states = self.states(main, &names)?;
+        let given = main.inputs.iter().zip(names).map(|(&tensor, name)| (tensor, tensor, name));
+        let all = given.chain(states.into_iter().map(|state| (state.tensor, state.typed, state.name)));
         let (mut inputs, mut errors) = (Vec::<DeclaredInput>::new(), Vec::new());
         let (mut tensors, mut taken) = (FxHashSet::default(), FxHashSet::default());
-        for (tensor, name) in all {
+        for (tensor, typed, name) in all {
             // `|` does not short-circuit: both sets are updated.
             if !tensors.insert(tensor) | !taken.insert(name.clone()) {
                 errors.push(Diagnostic::invalid_model(format!("two inputs have the name {name}")));
             }
-            match declared(main, tensor, &name) {
+            match declared(main, typed, &name) {
                 Ok(input) => inputs.push(input),
                 Err(e) => errors.extend(e.diagnostic(&Origin::new(name.as_str(), "Input"))),
             }
@@ -140,12 +126,12 @@ impl File {
         options: &ImportOptions,
         mut notes: Vec<Diagnostic>,
     ) -> Result<Imported, Vec<Diagnostic>> {
-        let mut importer = Importer::new(&self.model, main);
+        let mut importer = Importer::new(&self.model, main, variables::handles(&self.model, main));
         importer.graph.metadata = self.metadata();
         let (values, unknown) = shapes::values(inputs, options);
         importer.errors.extend(unknown);
-        let states = self.states(main, &self.names(&main.inputs, "input", |s| &s.inputs));
-        let all = main.inputs.iter().chain(states.iter().map(|(tensor, _)| tensor));
+        let states = self.states(main, &self.names(&main.inputs, "input", |s| &s.inputs))?;
+        let all = main.inputs.iter().chain(states.iter().map(|state| &state.tensor));
         for ((input, shape), &tensor) in inputs.iter().zip(shapes).zip(all) {
             let ty = TensorType::new(input.elem.clone(), shape);
             if !values.contains_key(input.name.as_str()) {
@@ -156,7 +142,7 @@ impl File {
                 None => importer.add_input(tensor, &input.name, ty),
             }
         }
-        let carried: Vec<_> = states.into_iter().filter(|(_, name)| !values.contains_key(name.as_str())).collect();
+        let carried: Vec<_> = states.into_iter().filter(|s| !values.contains_key(s.name.as_str())).collect();
         importer.run(&self.names(&main.outputs, "output", |s| &s.outputs), &carried, notes)
     }
 }

@@ -6,7 +6,7 @@ use qcc_ir::ops::{
 };
 use qcc_ir::{Elem, Graph, Origin, QuantParams, StorageType, Tensor, TensorType, ValueId};
 
-use super::importer::Importer;
+use super::importer::{Binding, Importer};
 use super::types;
 use crate::build::{Build, Operands, Values, bounded};
 use crate::refusal::Refusal;
@@ -87,6 +87,24 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// Sets the state at input `i` to `v` for the next run, quantized as the state is.
     pub(super) fn keep(&mut self, i: usize, v: ValueId) -> Result<(), Refusal> {
         let state = self.input(i)?;
+        self.keep_as(self.operator.inputs[i], state, v)
+    }
+
+    /// The variable of the handle at input `i`.
+    pub(super) fn variable(&self, i: usize) -> Result<i32, Refusal> {
+        self.importer.variable(*self.operator.inputs.get(i).unwrap_or(&-1))
+    }
+
+    /// The value that a variable has here. `None` if no operator reads it.
+    pub(super) fn read(&mut self, variable: i32) -> Result<Option<ValueId>, Refusal> {
+        match self.importer.bindings.get(variable as usize) {
+            Some(Binding::Open) => Ok(None),
+            _ => self.importer.value(variable).map(Some),
+        }
+    }
+
+    /// Sets the state of a tensor or variable, which has been `state`, to `v`.
+    pub(super) fn keep_as(&mut self, tensor: i32, state: ValueId, v: ValueId) -> Result<(), Refusal> {
         let elem = self.ty(state).elem.clone();
         let next = self.moved(v, &elem)?;
         let (kept, found) = (self.ty(state), self.ty(next));
@@ -95,7 +113,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         if kept.elem != found.elem || !agree {
             return Err(Refusal::Invalid(format!("its state is {kept}; the next one {found}")));
         }
-        self.importer.keep(self.operator.inputs[i], next);
+        self.importer.keep(tensor, next);
         Ok(())
     }
 

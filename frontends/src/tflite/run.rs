@@ -1,24 +1,25 @@
 //! Import of the operators of a model, in order.
 
-use qcc_formats::tflite::{Operator, OperatorCode};
+use qcc_formats::tflite::{Operator, OperatorCode, TensorType};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Origin, ValueId};
 
 use super::custom::custom;
 use super::importer::{Binding, Importer};
 use super::node::NodeCx;
+use super::variables::State;
 use super::{ops, types};
 use crate::Imported;
 use crate::build::Values;
 use crate::refusal::Refusal;
 
 impl<'m> Importer<'m> {
-    /// Imports the operators; inputs have been added. `outputs` are the names of the results, `states` the variable
-    /// tensors, which are inputs that operators set for the next run.
+    /// Imports the operators; inputs have been added. `outputs` are the names of the results, `states` are inputs that
+    /// operators set for the next run.
     pub(super) fn run(
         mut self,
         outputs: &[String],
-        states: &[(i32, String)],
+        states: &[State],
         mut notes: Vec<Diagnostic>,
     ) -> Result<Imported, Vec<Diagnostic>> {
         for operator in &self.main.operators {
@@ -33,14 +34,14 @@ impl<'m> Importer<'m> {
                 Err(refusal) => self.refuse(refusal, &Origin::none()),
             }
         }
-        for (tensor, name) in states {
+        for State { tensor, name, first, .. } in states {
             let Some(&next) = self.next.get(tensor) else { continue };
             let taken = |name: &str| self.graph.outputs().iter().any(|o| *o.name == *name);
             let mut output = format!("{name}_next");
             while taken(&output) {
                 output.push('_');
             }
-            notes.push(carried(name, &output));
+            notes.push(carried(name, &output, first));
             self.graph.add_output(output.as_str(), next);
         }
         Imported::complete(self.graph, notes, self.errors)
@@ -79,11 +80,14 @@ impl<'m> Importer<'m> {
     }
 
     fn bind_results(&mut self, operator: &'m Operator, values: &[ValueId]) -> Result<(), Refusal> {
-        if values.len() != operator.outputs.len() {
-            let (found, expected) = (operator.outputs.len(), values.len());
+        // Handles of variables have no value.
+        let has_value = |&&tensor: &&i32| self.entry(tensor).map_or(true, |entry| entry.elem != TensorType::RESOURCE);
+        let outputs: Vec<i32> = operator.outputs.iter().filter(has_value).copied().collect();
+        if values.len() != outputs.len() {
+            let (found, expected) = (outputs.len(), values.len());
             return Err(Refusal::Invalid(format!("it has {found} results; expected {expected}")));
         }
-        for (&tensor, &value) in operator.outputs.iter().zip(values) {
+        for (tensor, &value) in outputs.into_iter().zip(values) {
             let entry = self.entry(tensor)?;
             let (declared, found) = (types::elem(entry)?, &self.graph.ty(value).elem);
             if declared != *found {
@@ -102,11 +106,11 @@ impl<'m> Importer<'m> {
     }
 }
 
-/// The warning for a variable tensor.
-fn carried(input: &str, output: &str) -> Diagnostic {
+/// The warning for what is kept from run to run.
+fn carried(input: &str, output: &str, first: &str) -> Diagnostic {
     let message =
         format!("{input} keeps its value from run to run: it is an input, and the next value the output {output}");
     Diagnostic::warning("state", message)
-        .with_note("the first run takes zeros, each other one the output of the one before")
+        .with_note(format!("the first run takes {first}, each other one the output of the one before"))
         .with_help(format!("--set {input}=0 has each run begin anew"))
 }

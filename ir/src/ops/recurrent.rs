@@ -101,7 +101,10 @@ impl Operator for Recurrent {
         let mut batch = batch.clone();
         for i in 4..operands.len() {
             let agreed = match operands[i].shape.dims() {
-                [rows, columns] if *columns == hidden.into() => rows.agreed(&batch),
+                // Which batch fits states of a known one only the source can say.
+                [rows, columns] if *columns == hidden.into() && rows.known().is_some() == batch.known().is_some() => {
+                    rows.agreed(&batch)
+                }
                 _ => None,
             };
             batch = agreed

@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use qcc_ir::ops::Op;
-use qcc_ir::target::{Kernel, Quantized as Q, Target, Weights as KernelWeights, ZeroPoint};
+use qcc_ir::target::{Kernel, Quantized as Q, Target, ZeroPoint};
 use qcc_ir::text::{Weights, parse, print_brief};
-use qcc_ir::{Elem, Graph, NodeId, Origin, Shape, StorageType, Tensor, TensorType, ValueId};
+use qcc_ir::{Elem, Graph, NodeId, Shape, StorageType, Tensor, ValueId};
 
 use super::{Activations, Interface, Options, Quantized, Raised, Unit, quantize, units, unmatched};
 use crate::SharedGraph;
-use crate::calibrate::{CalibrationTable, Method, calibrate};
+use crate::calibrate::{Method, calibrate};
 use crate::quality::{self, Compiled, Hints, compare, work};
 use crate::simplify::tests::{row, target};
-use crate::testing::BARE;
 
 /// A graph with an image `%x`. `body` has the outputs.
 pub(super) fn graph(body: &str) -> Graph {

@@ -23,17 +23,24 @@ fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Condition::Value(condition) => condition,
     };
     let path = n.origin().path().to_owned();
+    let assumed = n.assumed_extents();
     let yes = n.inline(then, &[], Some(format!("{path}/then")))?;
     let no = n.inline(otherwise, &[], Some(format!("{path}/else")))?;
+    let may_fail = n.assumed_extents() > assumed;
     if yes.len() != no.len() {
         return Err(Refusal::Invalid(format!("its branches have {} and {} outputs", yes.len(), no.len())));
     }
-    let results = yes.iter().zip(&no).map(|(&yes, &no)| selected(n, condition, yes, no)).collect();
+    let results: Values =
+        yes.iter().zip(&no).map(|(&yes, &no)| selected(n, condition, yes, no)).collect::<Result<_, Refusal>>()?;
+    if may_fail && results != yes {
+        let message = "both branches would be computed, and one fails for extents that the other is for".into();
+        return Err(Refusal::Advised { message, help: SET });
+    }
     n.note_here(
         Diagnostic::note("both-branches", "both branches are computed, and the condition selects the results")
             .with_help("--set fixes the inputs of a condition; then one branch is computed"),
     );
-    results
+    Ok(results)
 }
 
 /// `yes` where the condition holds, else `no`.

@@ -50,9 +50,11 @@ fn groups(n: &mut NodeCx<'_, '_>) -> Result<usize, Refusal> {
 }
 
 fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let operands = operands(n)?;
-    let (image, kernel) = spatial(n, operands[0], operands[1])?;
-    let Window { stride, dilation, before, after, .. } = AutoWindow::read(n, kernel)?.resolve(&image)?;
+    let mut operands = operands(n)?;
+    let (_, kernel) = spatial(n, operands[0], operands[1])?;
+    let (x, window) = AutoWindow::read(n, kernel)?.on(n, operands[0], Some(0.0))?;
+    let Window { stride, dilation, before, after, .. } = window;
+    operands[0] = x;
     let groups = groups(n)?;
     one(n.add(Conv { stride, before, after, dilation, groups }, &operands)?)
 }

@@ -11,7 +11,7 @@ use crate::build::index::triangle;
 use crate::build::movement::{self, Cut};
 use crate::build::pad::{Beyond, continued, filled};
 use crate::build::{Build, Operands, Values, computed, count_axes, count_axis, extent, extents, one};
-use crate::refusal::Refusal;
+use crate::refusal::{ASSUMED_EXTENT, Refusal};
 
 pub(super) const ROWS: &[Row] = &[
     ("CenterCropPad", center_crop_pad),
@@ -56,7 +56,7 @@ fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axes = n.attribute_or_input("axes", 13, 1)?;
     let mut notes = Vec::new();
     let shape = movement::squeezed(n, x, axes.as_deref(), |message| notes.push(message))?;
-    notes.into_iter().for_each(|message| n.note_here(Diagnostic::warning("assumed-extent", message)));
+    notes.into_iter().for_each(|message| n.note_here(Diagnostic::warning(ASSUMED_EXTENT, message)));
     one(n.reshape_to(x, shape)?)
 }
 

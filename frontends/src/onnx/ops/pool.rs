@@ -1,5 +1,6 @@
 //! Pooling.
 
+use qcc_ir::ValueId;
 use qcc_ir::ops::{BinaryFn, Extents, PoolFn, ReduceFn, UnaryFn};
 
 use super::super::node::NodeCx;
@@ -28,9 +29,10 @@ fn global(n: &mut NodeCx<'_, '_>, f: ReduceFn) -> Result<Values, Refusal> {
 }
 
 fn max(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = n.input(0)?;
     let column_major = n.flag("storage_order", false)?;
-    let (window, ceil) = read(n)?;
+    // Indices are those of the image without padding.
+    let fill = if n.names_output(1) { None } else { Some(f32::NEG_INFINITY) };
+    let (x, window, ceil) = read(n, fill)?;
     let places = match n.names_output(1) {
         true => Some(places_of_maxima(n, x, &window, ceil, column_major)?),
         false => None,
@@ -40,17 +42,15 @@ fn max(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 }
 
 fn average(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = n.input(0)?;
     let counted = n.flag("count_include_pad", false)?;
-    let (window, ceil) = read(n)?;
+    let (x, window, ceil) = read(n, if counted { Some(0.0) } else { None })?;
     one(if counted { average_with_padding(n, x, window, ceil)? } else { pool(n, PoolFn::Average, x, window, ceil)? })
 }
 
 /// (sum of |x|^p)^(1/p)
 fn lp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = n.input(0)?;
     let p = n.int("p", 2)?;
-    let (window, ceil) = read(n)?;
+    let (x, window, ceil) = read(n, Some(0.0))?;
     let size = n.unary(UnaryFn::Abs, x)?;
     if p < 1 {
         return Err(Refusal::Attribute { name: "p".into(), problem: "not positive" });
@@ -65,8 +65,8 @@ fn lp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(if p == 2 { n.unary(UnaryFn::Sqrt, sums)? } else { n.binary(BinaryFn::Pow, sums, root)? })
 }
 
-/// The window and `ceil_mode`.
-fn read(n: &mut NodeCx<'_, '_>) -> Result<(Window, bool), Refusal> {
+/// The image, which may be padded with `fill`, the window and `ceil_mode`.
+fn read(n: &mut NodeCx<'_, '_>, fill: Option<f32>) -> Result<(ValueId, Window, bool), Refusal> {
     let x = n.input(0)?;
     let dims = n.shape(x).dims().to_vec();
     let kernel = n.ints("kernel_shape")?;
@@ -82,5 +82,6 @@ fn read(n: &mut NodeCx<'_, '_>) -> Result<(Window, bool), Refusal> {
         // The standard uses the dilated window, ONNX Runtime does not.
         return Err(Refusal::Unsupported("auto_pad with dilations is not supported; give pads".into()));
     }
-    Ok((window.resolve(&dims[2..])?, ceil))
+    let (x, window) = window.on(n, x, fill)?;
+    Ok((x, window, ceil))
 }

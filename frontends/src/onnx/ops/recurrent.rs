@@ -7,6 +7,7 @@ use super::super::node::NodeCx;
 use super::Row;
 use crate::build::index::reversed;
 use crate::build::lstm::{Function, Lstm};
+use crate::build::range::indices;
 use crate::build::{Build, Values};
 use crate::refusal::Refusal;
 
@@ -210,13 +211,14 @@ fn cut(n: &mut NodeCx<'_, '_>, values: &[ValueId], lens: ValueId, turned: bool) 
         let message = "the last cell state of sequences shorter than x (sequence_lens) is not supported".into();
         return Err(Refusal::Advised { message, help: "export the model without using the last cell state" });
     }
-    let (y, dims) = (values[0], n.dims(values[0])?);
-    let &[steps, batch, _] = dims.as_slice() else { return Err(Refusal::Open(n.shape(y).clone())) };
-    if n.dims(lens)?.as_slice() != [batch] {
+    let (y, shape) = (values[0], n.shape(values[0]).clone());
+    let [steps, batch, _] = shape.dims() else { return Err(Refusal::Open(shape)) };
+    if !matches!(n.shape(lens).dims(), [one] if one.agreed(batch).is_some()) {
         return Err(Refusal::Invalid(format!("lengths {} for {batch} sequences", n.ty(lens))));
     }
-    let places = n.table(&[steps, 1, 1], |t| t as i64)?;
-    let ends = n.reshape(lens, &[1, batch, 1])?;
+    let places = indices(n, steps)?;
+    let places = n.reshape_to(places, [steps.clone(), 1.into(), 1.into()].into_iter().collect())?;
+    let ends = n.reshape_to(lens, [1.into(), batch.clone(), 1.into()].into_iter().collect())?;
     let within = n.binary(BinaryFn::Less, places, ends)?;
     let zero = n.scalar(0.0, y)?;
     let kept = n.add(Select {}, &[within, y, zero])?;

@@ -1,10 +1,11 @@
 //! Window attributes, shared by convolution and pooling.
 
-use qcc_ir::Dim;
 use qcc_ir::ops::Extents;
+use qcc_ir::{Dim, ValueId};
 
 use super::super::node::NodeCx;
-use crate::build::window::{Window, same_padding};
+use crate::build::padding::{Odd, same, same_padding};
+use crate::build::window::Window;
 use crate::build::{extent, extents};
 use crate::refusal::Refusal;
 
@@ -29,6 +30,15 @@ impl AutoPad {
             "SAME_LOWER" => Ok(AutoPad::SameLower),
             "VALID" => Ok(AutoPad::Valid),
             _ => Err(Refusal::Attribute { name: "auto_pad".into(), problem: "not a known mode" }),
+        }
+    }
+
+    /// The end with the odd element, if the number of results follows from the stride.
+    fn odd(self) -> Option<Odd> {
+        match self {
+            AutoPad::SameUpper => Some(Odd::After),
+            AutoPad::SameLower => Some(Odd::Before),
+            AutoPad::Explicit | AutoPad::Valid => None,
         }
     }
 
@@ -78,19 +88,31 @@ impl AutoWindow {
         Ok(AutoWindow { window: Window { kernel, stride, dilation, before, after }, auto })
     }
 
-    /// Resolves the padding for an image of these extents. For an open extent it is known where the stride is 1.
+    /// Resolves the padding for an image of these extents. For an open extent it is known where it is the same for all.
     pub(super) fn resolve(self, image: &[Dim]) -> Result<Window, Refusal> {
         let AutoWindow { mut window, auto } = self;
-        if matches!(auto, AutoPad::SameUpper | AutoPad::SameLower) {
+        if let Some(odd) = auto.odd() {
             for (i, extent) in image.iter().enumerate() {
-                let padding = match extent.known() {
-                    None if window.stride[i] != 1 => None,
-                    _ => same_padding(extent, window.reach(i), window.stride[i]),
-                };
-                let padding = padding.ok_or_else(|| Refusal::Open(image.iter().cloned().collect()))?;
-                (window.before[i], window.after[i]) = auto.halve(padding);
+                let padding = same_padding(extent, window.reach(i), window.stride[i], odd);
+                [window.before[i], window.after[i]] =
+                    padding.ok_or_else(|| Refusal::Open(image.iter().cloned().collect()))?;
             }
         }
         Ok(window)
+    }
+
+    /// Resolves the padding for the image `x`, which may get a part of it, with the value `fill`.
+    pub(super) fn on(
+        self,
+        n: &mut NodeCx<'_, '_>,
+        x: ValueId,
+        fill: Option<f32>,
+    ) -> Result<(ValueId, Window), Refusal> {
+        let AutoWindow { mut window, auto } = self;
+        let x = match auto.odd() {
+            Some(odd) => same(n, x, &mut window, odd, fill)?,
+            None => x,
+        };
+        Ok((x, window))
     }
 }

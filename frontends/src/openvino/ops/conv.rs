@@ -6,7 +6,8 @@ use qcc_ir::{Elem, ValueId};
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::attention::masked;
-use crate::build::window::same_padding;
+use crate::build::padding::{Odd, same};
+use crate::build::window::Window;
 use crate::build::{Build, Values, matmul, one};
 use crate::refusal::Refusal;
 
@@ -42,16 +43,13 @@ fn swapped(n: &mut NodeCx<'_, '_>, x: ValueId, swap: bool) -> Result<ValueId, Re
     n.transpose(x, &perm)
 }
 
-/// Window attributes of an operation.
-pub(super) struct Moves {
-    pub(super) stride: Extents,
-    pub(super) dilation: Extents,
-    pub(super) before: Extents,
-    pub(super) after: Extents,
-}
-
-/// Strides, dilations and pads of a window over the spatial axes of `x`.
-pub(super) fn moves(n: &mut NodeCx<'_, '_>, x: ValueId, kernel: &[usize]) -> Result<Moves, Refusal> {
+/// The window over the spatial axes of `x`, and `x`, which may get padding with the value `fill`.
+pub(super) fn window(
+    n: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    kernel: Extents,
+    fill: Option<f32>,
+) -> Result<(ValueId, Window), Refusal> {
     let spatial = kernel.len();
     let mut given = |name: &'static str, default: usize| -> Result<Extents, Refusal> {
         let all = n.sizes(name)?;
@@ -62,30 +60,22 @@ pub(super) fn moves(n: &mut NodeCx<'_, '_>, x: ValueId, kernel: &[usize]) -> Res
         }
     };
     let (stride, dilation) = (given("strides", 1)?, given("dilations", 1)?);
-    let (mut before, mut after) = (given("pads_begin", 0)?, given("pads_end", 0)?);
-    let upper = match n.text("auto_pad") {
-        None | Some("explicit" | "notset") => return Ok(Moves { stride, dilation, before, after }),
+    let (before, after) = (given("pads_begin", 0)?, given("pads_end", 0)?);
+    let mut window = Window { kernel, stride, dilation, before, after };
+    let odd = match n.text("auto_pad") {
+        None | Some("explicit" | "notset") => return Ok((x, window)),
         Some("valid") => None,
-        Some("same_upper") => Some(true),
-        Some("same_lower") => Some(false),
+        Some("same_upper") => Some(Odd::After),
+        Some("same_lower") => Some(Odd::Before),
         Some(other) => return Err(Refusal::Unsupported(format!("auto_pad {other} is not supported"))),
     };
-    let image = n.shape(x).dims();
-    if image.len() != spatial + 2 || stride.contains(&0) {
-        return Err(Refusal::Invalid(format!("a window of {spatial} axes for {}", n.ty(x))));
-    }
-    for i in 0..spatial {
-        let reach = dilation[i].saturating_mul(kernel[i].saturating_sub(1)) + 1;
-        let all = match upper {
-            Some(_) => {
-                same_padding(&image[2 + i], reach, stride[i]).ok_or_else(|| Refusal::Open(n.shape(x).clone()))?
-            }
-            None => 0,
-        };
-        let less = all / 2;
-        (before[i], after[i]) = if upper == Some(true) { (less, all - less) } else { (all - less, less) };
-    }
-    Ok(Moves { stride, dilation, before, after })
+    window.before.fill(0);
+    window.after.fill(0);
+    let x = match odd {
+        Some(odd) => same(n, x, &mut window, odd, fill)?,
+        None => x,
+    };
+    Ok((x, window))
 }
 
 /// The weight with its group axis merged into the output axis, and the number of groups.
@@ -106,7 +96,8 @@ fn conv(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let (w, groups) = weight(n, grouped)?;
     let kernel: Extents = n.dims(w)?.get(2..).unwrap_or_default().into();
-    let Moves { stride, dilation, before, after } = moves(n, x, &kernel)?;
+    let (x, window) = window(n, x, kernel, Some(0.0))?;
+    let Window { stride, dilation, before, after, .. } = window;
     one(n.add(Conv { stride, before, after, dilation, groups }, &[x, w])?)
 }
 
@@ -120,7 +111,8 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<Values, Refus
     if n.text("auto_pad").is_some_and(|pad| !matches!(pad, "explicit" | "notset" | "valid")) {
         return Err(Refusal::Unsupported("auto_pad of a transposed convolution is not supported".into()));
     }
-    let Moves { stride, dilation, before, after } = moves(n, x, &kernel)?;
+    let (x, window) = window(n, x, kernel, None)?;
+    let Window { kernel, stride, dilation, before, after } = window;
     let extra = n.sizes("output_padding")?;
     let extra = if extra.is_empty() { Extents::from_elem(0, kernel.len()) } else { extra };
     one(n.add(ConvTranspose { stride, before, after, extra, dilation, groups }, &[x, w])?)

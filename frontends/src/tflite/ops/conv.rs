@@ -6,8 +6,10 @@ use qcc_ir::{Dim, ValueId};
 use smallvec::smallvec;
 
 use super::super::node::NodeCx;
-use super::window::padding;
+use super::window::padded;
 use super::{Row, positive};
+use crate::build::padding::{Odd, same_padding};
+use crate::build::window::Window;
 use crate::build::{Build, Operands, Values, extent};
 use crate::refusal::Refusal;
 
@@ -58,9 +60,10 @@ fn both(numbers: [i32; 2], what: &str) -> Result<Extents, Refusal> {
 
 fn add(n: &mut NodeCx<'_, '_>, s: &Settings, x: ValueId, w: ValueId, groups: usize) -> Result<Values, Refusal> {
     let (stride, dilation) = (both(s.stride, "a stride")?, both(s.dilation, "a dilation")?);
-    let window = n.dims(w)?;
-    let reach: Extents = (0..2).map(|i| window[2 + i].saturating_sub(1) * dilation[i] + 1).collect();
-    let (before, after) = padding(s.padding, &n.shape(x).dims()[2..], &reach, &stride)?;
+    let kernel = Extents::from_slice(&n.dims(w)?[2..]);
+    let mut window = Window { kernel, stride, dilation, before: smallvec![0, 0], after: smallvec![0, 0] };
+    let x = padded(n, s.padding, x, &mut window, Some(0.0))?;
+    let Window { stride, dilation, before, after, .. } = window;
     let mut operands = Values::from_slice(&[x, w]);
     operands.extend(n.bias(2, x, w)?);
     let y = n.give_active(Conv { stride, before, after, dilation, groups }, &operands, s.activation)?;
@@ -78,7 +81,13 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     };
     let size = [height.clone(), width.clone()];
     let (image, window) = (n.shape(x).dims()[2..].to_vec(), n.dims(w)?);
-    let (before, _) = padding(o.padding, &size, &window[2..], &stride)?;
+    let padding = |i: usize| match o.padding {
+        Padding::VALID => Ok([0, 0]),
+        Padding::SAME => same_padding(&size[i], window[2 + i], stride[i], Odd::After)
+            .ok_or_else(|| Refusal::Open(size.iter().cloned().collect())),
+        other => Err(Refusal::Unsupported(format!("padding {other} is not supported"))),
+    };
+    let before = (0..2).map(|i| Ok(padding(i)?[0])).collect::<Result<Extents, Refusal>>()?;
     let (mut after, mut extra) = (Extents::new(), Extents::new());
     for i in 0..2 {
         let beyond = beyond(&image[i], &size[i], [stride[i], window[2 + i], before[i]]);

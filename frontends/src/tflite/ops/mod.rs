@@ -79,11 +79,10 @@ fn advice(operator: B) -> Option<&'static str> {
         B::NON_MAX_SUPPRESSION_V4 | B::NON_MAX_SUPPRESSION_V5 => {
             Some("export the model without post-processing, and with built-in operators alone")
         }
-        B::IF | B::WHILE | B::CALL | B::CALL_ONCE => Some("export the model with loops and branches resolved"),
+        B::IF | B::WHILE | B::CALL => Some("export the model with loops and branches resolved"),
         B::LSTM | B::RNN | B::BIDIRECTIONAL_SEQUENCE_LSTM | B::BIDIRECTIONAL_SEQUENCE_RNN => Some(
             "of recurrent layers, SVDF, UNIDIRECTIONAL_SEQUENCE_LSTM and UNIDIRECTIONAL_SEQUENCE_RNN are read; give the ONNX model",
         ),
-        B::VAR_HANDLE | B::READ_VARIABLE | B::ASSIGN_VARIABLE => Some("export the model without variables"),
         _ => Some("write it with other operators, or give the model as ONNX"),
     }
 }

@@ -1,27 +1,25 @@
 //! Windows: the file names one of two paddings, from which the numbers of elements follow.
 
 use qcc_formats::tflite::Padding;
-use qcc_ir::Dim;
-use qcc_ir::ops::Extents;
+use qcc_ir::ValueId;
 
-use crate::build::window::same_padding;
+use super::super::node::NodeCx;
+use crate::build::padding::{Odd, same};
+use crate::build::window::Window;
 use crate::refusal::Refusal;
 
-/// Padding before and after each axis of images with these extents. `reach` is the extent of a dilated window.
-pub(super) fn padding(
+/// Gives the window its padding for the image `x`, which may get a part of it, with the value `fill`.
+pub(super) fn padded(
+    n: &mut NodeCx<'_, '_>,
     padding: Padding,
-    image: &[Dim],
-    reach: &[usize],
-    stride: &[usize],
-) -> Result<(Extents, Extents), Refusal> {
-    let total = |i: usize| match padding {
-        Padding::VALID => Ok(0),
-        Padding::SAME => {
-            same_padding(&image[i], reach[i], stride[i]).ok_or_else(|| Refusal::Open(image.iter().cloned().collect()))
-        }
+    x: ValueId,
+    window: &mut Window,
+    fill: Option<f32>,
+) -> Result<ValueId, Refusal> {
+    match padding {
+        Padding::VALID => Ok(x),
+        // The odd element goes to the end.
+        Padding::SAME => same(n, x, window, Odd::After, fill),
         other => Err(Refusal::Unsupported(format!("padding {other} is not supported"))),
-    };
-    let totals = (0..image.len()).map(total).collect::<Result<Extents, _>>()?;
-    // The odd element goes to the end.
-    Ok((totals.iter().map(|t| t / 2).collect(), totals.iter().map(|t| t - t / 2).collect()))
+    }
 }
