@@ -167,12 +167,13 @@ def aligned(m):
     return m.op("ReduceMean", x, axes=[1, 3])
 
 
-@model({"x": ("f", ["t", "b", 6])}, [{"t": 9, "b": 1}, {"t": 4, "b": 1}, {"t": 20, "b": 1}])
+@model({"x": ("f", ["b", "t", 6])}, [{"t": 9, "b": 1}, {"t": 4, "b": 1}, {"t": 20, "b": 1}])
 def lengths(m):
     """Sequences that end before the last step, in both directions, from states of a batch of one."""
-    t = m.extent("x", 0)
+    t = m.extent("x", 1)
     ends = m.op("Cast", m.op("Unsqueeze", m.op("Sub", t, 2), [0]), to=TensorProto.INT32)
-    y, h = m.op("GRU", "x", m.weight(2, 24, 6), m.weight(2, 24, 8), m.weight(2, 48), ends, m.weight(2, 1, 8),
+    x = m.op("Transpose", "x", perm=[1, 0, 2])
+    y, h = m.op("GRU", x, m.weight(2, 24, 6), m.weight(2, 24, 8), m.weight(2, 48), ends, m.weight(2, 1, 8),
                 hidden_size=8, outputs=2, direction="bidirectional")
     return m.op("Add", m.op("ReduceMean", y, axes=[0, 1]), m.op("ReduceMean", h, axes=[0]))
 
