@@ -221,7 +221,7 @@ fn what_is_not_read_is_refused_by_name() {
         vec![float(&[1, 1, 1, 1]), ints(&[2], &[i32::MAX, 1])],
         vec![float(&[1, i32::MAX, 1, 1])],
     );
-    assert_eq!(read(&wide).unwrap_err(), "the extents [2147483647, 1]; expected height and width");
+    assert_eq!(read(&wide).unwrap_err(), "the extents [2147483647,1]; expected height and width");
     let blocks = one_operator(
         B::SPACE_TO_BATCH_ND,
         1,
