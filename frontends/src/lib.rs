@@ -48,7 +48,7 @@ pub struct ImportOptions {
     /// of values must match.
     pub values: Vec<(String, Vec<f64>)>,
     /// No extent stays open: a batch without a value is 1, other open extents without a value are errors. Otherwise open
-    /// extents of ONNX models stay open where all of the model can be imported so.
+    /// extents stay open where all of the model can be imported so.
     pub fixed: bool,
     /// The part of the model that is imported: all of it by default.
     pub cut: Option<Cut>,

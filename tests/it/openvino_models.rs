@@ -46,8 +46,10 @@ fn read(model: &Bytes) -> Result<Graph, String> {
     open(&path)
 }
 
+/// The graph of a model with known extents.
 fn open(path: &Path) -> Result<Graph, String> {
-    let imported = Model::open(path).and_then(|m| m.import(&ImportOptions::default()));
+    let options = ImportOptions { fixed: true, ..ImportOptions::default() };
+    let imported = Model::open(path).and_then(|m| m.import(&options));
     let graph =
         imported.map(|i| i.graph).map_err(|all| all.into_iter().map(|d| d.message).collect::<Vec<_>>().join("; "))?;
     graph.verify().map_err(|e| e.to_string())?;
@@ -168,7 +170,6 @@ fn models_are_read_as_openvino_runs_them() {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("m.xml");
             let mut options = options(Format::Openvino, precision, 2);
-            // IR is read with known extents.
             options.import.fixed = true;
             if Compiler::new(options).compile(&source, &Output::File(file.clone()), &mut NoObserver).is_err() {
                 continue;

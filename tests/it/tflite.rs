@@ -8,11 +8,13 @@ use std::path::Path;
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use qcc_formats::tflite::{BuiltinOperator as B, Options, ResizeNearestNeighbor, TensorType as Stored, Unpack};
+use qcc_formats::tflite::{
+    BuiltinOperator as B, Options, ResizeNearestNeighbor, StridedSlice, Tensor as Entry, TensorType as Stored, Unpack,
+};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::eval::Executor;
 use qcc_ir::testing::{inputs_for, numbers};
-use qcc_ir::{Elem, Graph, Tensor, TensorType};
+use qcc_ir::{Elem, Graph, Shape, Tensor, TensorType};
 
 use crate::cli::{qcc, text};
 use crate::litert::LITERT;
@@ -193,12 +195,53 @@ fn models_of_others_are_read_as_litert_runs_them() {
     assert!(wrong.is_empty(), "unlike LiteRT:\n{wrong}");
 }
 
+/// A condition of rank 1 selects slices (SELECT), or broadcasts along the last axis (SELECT_V2).
+#[test]
+fn select_takes_a_condition_for_each_slice() {
+    let shape = Shape::known(&[2, 2]);
+    let (x, y) = (Tensor::from_vec(shape.clone(), vec![1f32; 4]), Tensor::from_vec(shape, vec![0f32; 4]));
+    let condition = Tensor::from_bools(Shape::known(&[2]), [true, false]);
+    let inputs = [condition, x, y];
+    for (code, expected) in [(B::SELECT, [1.0, 1.0, 0.0, 0.0]), (B::SELECT_V2, [1.0, 0.0, 1.0, 0.0])] {
+        let operands = vec![(entry(Stored::BOOL, &[2]), None), float(&[2, 2]), float(&[2, 2])];
+        let model = one_operator(code, 1, Options::None, operands, vec![float(&[2, 2])]);
+        assert_eq!(read_back(&model, &inputs).unwrap()[0].floats()[..], expected, "{code}");
+    }
+}
+
+/// An open extent stays open through the masks of a slice, with one symbol for each input.
+#[test]
+fn slices_of_open_extents_are_read() {
+    let open = |dims: &[i32]| {
+        let entry = entry(Stored::FLOAT32, &dims.iter().map(|d| d.abs()).collect::<Vec<i32>>());
+        (Entry { shape_signature: dims.into(), ..entry }, None)
+    };
+    let options = StridedSlice {
+        begin_mask: 0b0010,
+        end_mask: 0b0010,
+        new_axis_mask: 0b0001,
+        shrink_axis_mask: 0b1000,
+        ..StridedSlice::default()
+    };
+    let (begin, end, steps) = (ints(&[4], &[0, 0, -3, -1]), ints(&[4], &[0, 0, -1, 0]), ints(&[4], &[1, 2, 1, 1]));
+    let operands = vec![open(&[-1, -1, 5]), begin, end, steps];
+    let model = one_operator(B::STRIDED_SLICE, 1, options.into(), operands, vec![float(&[1, 1, 2])]);
+    let graph = read(&model).unwrap();
+    let shape = |v| graph.ty(v).shape.to_string();
+    assert_eq!(shape(graph.inputs().next().unwrap()), "[batch,t0_1,5]");
+    assert_eq!(shape(graph.outputs()[0].value), "[1,(floor((batch+1)/2)),2]");
+    let sum = one_operator(B::ADD, 1, Options::None, vec![open(&[-1, 5]), open(&[-1, 5])], vec![float(&[1, 5])]);
+    let graph = read(&sum).unwrap();
+    let inputs: Vec<String> = graph.inputs().map(|v| graph.ty(v).shape.to_string()).collect();
+    assert_eq!(inputs, ["[t0_0,5]", "[t1_0,5]"]);
+}
+
 #[test]
 fn what_is_not_read_is_refused_by_name() {
     let lstm = one_operator(B::BIDIRECTIONAL_SEQUENCE_LSTM, 1, Options::None, vec![float(&[1])], vec![float(&[1])]);
     assert_eq!(read(&lstm).unwrap_err(), "operator BIDIRECTIONAL_SEQUENCE_LSTM is not supported");
     let dynamic = one_operator(
-        B::RESHAPE,
+        B::TRANSPOSE,
         1,
         Options::None,
         vec![float(&[4]), (entry(Stored::INT32, &[1]), None)],
@@ -221,7 +264,7 @@ fn what_is_not_read_is_refused_by_name() {
         vec![float(&[1, 1, 1, 1]), ints(&[2], &[i32::MAX, 1])],
         vec![float(&[1, i32::MAX, 1, 1])],
     );
-    assert_eq!(read(&wide).unwrap_err(), "the extents [2147483647, 1]; expected height and width");
+    assert_eq!(read(&wide).unwrap_err(), "the extents [2147483647,1]; expected height and width");
     let blocks = one_operator(
         B::SPACE_TO_BATCH_ND,
         1,
@@ -300,10 +343,10 @@ fn compiled_models_are_compared_with_their_source() {
         let shape = |id: &serde_json::Value| tensors.iter().find(|t| t["id"] == *id).unwrap()["shape"].clone();
         inputs.iter().map(|input| (input["name"].clone(), shape(&input["tensor"]))).collect::<Vec<_>>()
     };
-    // The batch of the source stays open, that of a TFLite source becomes 1.
-    let batch = |n| vec![("image".into(), serde_json::json!([n, 28, 28, 1]))];
-    assert_eq!(input("float.tflite"), batch(serde_json::json!("?")));
-    assert_eq!(input("again.tflite"), batch(serde_json::json!(1)));
+    // The batch of the source stays open, also that of a TFLite source.
+    let batch = vec![("image".into(), serde_json::json!(["?", 28, 28, 1]))];
+    assert_eq!(input("float.tflite"), batch);
+    assert_eq!(input("again.tflite"), batch);
     fs::write(folder.path().join("cut.tflite"), &fs::read(folder.path().join("float.tflite")).unwrap()[..900]).unwrap();
     let (code, _, said) = run(&[&["compare", onnx, "cut.tflite"][..], &data].concat());
     assert!(code == 1 && said.contains("error[bad-model]"), "{said}");

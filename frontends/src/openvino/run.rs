@@ -70,8 +70,10 @@ impl<'m> Importer<'m> {
             let differs = |(declared, found): (&Option<usize>, &Dim)| {
                 declared.is_some_and(|declared| found.agreed(&Dim::Known(declared)).is_none())
             };
+            // The file has no extents for a result of any rank either.
+            let unranked = tensor.dims.is_empty() && ty.shape.is_open();
             let odd = tensor.dims.len() != ty.rank() || tensor.dims.iter().zip(ty.shape.dims()).any(differs);
-            if self.declared && odd {
+            if self.declared && odd && !unranked {
                 let declared: Vec<String> =
                     tensor.dims.iter().map(|d| d.map_or("?".into(), |n| n.to_string())).collect();
                 let declared = declared.join(",");

@@ -205,8 +205,11 @@ fn pad(n: &mut NodeCx<'_, '_>, mode: PadMode) -> Result<Values, Refusal> {
     one(n.give(Pad { before, after, mode }, &[x])?)
 }
 
+/// The number of elements that are added before and after each axis.
+type AxisPads = Vec<(usize, [Expr; 2])>;
+
 /// The pads of each axis where they follow from open extents, or are known at run time only.
-fn open_pads(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Option<Vec<(usize, [Expr; 2])>>, Refusal> {
+fn open_pads(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Option<AxisPads>, Refusal> {
     let asked = n.input(1)?;
     if n.constant(asked).is_some() {
         return Ok(None);

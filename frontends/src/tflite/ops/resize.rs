@@ -1,11 +1,12 @@
 //! Resampling of images.
 
 use qcc_formats::tflite::{BuiltinOperator as B, ResizeBilinear, ResizeNearestNeighbor};
-use qcc_ir::ops::{Coordinates, Extents, Gather, Nearest, Resize, ResizeMode};
-use qcc_ir::{Dim, Shape, Tensor, ValueId};
+use qcc_ir::ops::{BinaryFn, Coordinates, Extents, Gather, Nearest, Resize, ResizeMode, UnaryFn};
+use qcc_ir::{Dim, Elem, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::computed::counted;
 use crate::build::resize::scale_between;
 use crate::build::{Build, Operands, Values, one};
 use crate::refusal::Refusal;
@@ -70,11 +71,11 @@ fn nearest(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let Some((image, known)) = extents else {
         // Of whole scales, the kernel selects what the operator does.
         let op = Resize { size, scale, mode, coordinates };
-        if coordinates != Coordinates::Asymmetric || !op.open_scales(&image).0 {
-            return Err(Refusal::Open(n.shape(x).clone()));
+        if coordinates == Coordinates::Asymmetric && op.open_scales(&image).0 {
+            let y = n.give(op, &[x])?;
+            return n.give_image(y);
         }
-        let y = n.give(op, &[x])?;
-        return n.give_image(y);
+        return one(picked_open(n, &o, &op.size)?);
     };
     let picked: Vec<Vec<i32>> = (0..2).map(|i| kernel(&o, image[i], known[i])).collect();
     if (0..2).all(|i| picked[i] == graph(coordinates, image[i], known[i], scale[i])) {
@@ -89,6 +90,34 @@ fn nearest(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn pick(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, places: &[i32]) -> Result<ValueId, Refusal> {
     let index = n.add_constant(Tensor::from_vec(Shape::known(&[places.len()]), places.to_vec()));
     n.give(Gather { axis }, &[x, index])
+}
+
+/// Input 0 with the rows and columns that the kernel selects for an open size, whose step follows from the extents.
+fn picked_open(n: &mut NodeCx<'_, '_>, o: &ResizeNearestNeighbor, size: &Shape) -> Result<ValueId, Refusal> {
+    let mut x = n.input(0)?;
+    if o.align_corners {
+        return Err(Refusal::Open(n.shape(x).clone()));
+    }
+    for (axis, to) in [1, 2].into_iter().zip(size.dims()) {
+        let (from, to) = (n.shape(x).dims()[axis].expr(), to.expr());
+        let mut places = counted(n, to.clone())?;
+        places = n.cast(places, Elem::F32)?;
+        if o.half_pixel_centers {
+            let half = n.scalar(0.5, places)?;
+            places = n.binary(BinaryFn::Add, places, half)?;
+        }
+        let (whole, to) = (n.add_whole(vec![from], Extents::new())?, n.add_whole(vec![to], Extents::new())?);
+        let (from, to) = (n.cast(whole, Elem::F32)?, n.cast(to, Elem::F32)?);
+        let step = n.binary(BinaryFn::Div, from, to)?;
+        places = n.binary(BinaryFn::Mul, places, step)?;
+        places = n.unary(UnaryFn::Floor, places)?;
+        places = n.cast(places, Elem::I64)?;
+        let one = n.add_constant(Tensor::scalar(1i64));
+        let last = n.binary(BinaryFn::Sub, whole, one)?;
+        places = n.binary(BinaryFn::Min, places, last)?;
+        x = n.give(Gather { axis }, &[x, places])?;
+    }
+    Ok(x)
 }
 
 /// Indices that the TFLite kernel selects along an axis.

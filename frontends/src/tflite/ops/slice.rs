@@ -95,7 +95,7 @@ fn entries(n: &NodeCx<'_, '_>, o: &StridedSlice, x: ValueId, count: usize) -> Re
     let rank = n.rank(x);
     // Number of axes with an entry of their own; the ellipsis stands for all others.
     let own = (0..count).filter(|&i| !has(o.ellipsis_mask, i) && !has(o.new_axis_mask, i)).count();
-    if own > rank {
+    if own > rank || (0..count).filter(|&i| has(o.ellipsis_mask, i)).count() > 1 {
         return Err(Refusal::Invalid(format!("{own} ranges for {}", n.ty(x))));
     }
     let mut axis = 0;
