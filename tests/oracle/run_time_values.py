@@ -92,6 +92,16 @@ MODELS = {
                      "c3": i64(3)}, [boxes(30, seed=i) for i in range(3)]),
     "resize": ([("Resize", "x c c s", {"mode": "linear", "axes": [2, 3]})], {"c": np.float32([])},
                [[X[None], i64(8, 10)], [X[None], i64(3, 4)]]),
+    "resize_all": ([("Resize", "x c c s", {"mode": "nearest"})], {"c": np.float32([])},
+                   [[X[None], i64(1, 3, 8, 10)], [X[None], i64(2, 2, 3, 7)], [X[None], i64(1, 6, 4, 5)]]),
+    "resize_corners": ([("Relu", "x", {}), ("Resize", "v0 c c s", {
+        "mode": "linear", "coordinate_transformation_mode": "align_corners"})], {"c": np.float32([])},
+                       [[X, i64(3, 8, 10)], [X, i64(3, 3, 1)], [X, i64(5, 2, 4)]]),
+    "resize_scales": ([("Resize", "x c k", {"mode": "linear"})], {"c": np.float32([])},
+                      [[X[None], np.float32([1, 1, 1.7, 0.6])], [X[None], np.float32([1, 1, 2, 1.3])]]),
+    "resize_nearest": ([("Resize", "x c k", {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"})],
+                       {"c": np.float32([])},
+                       [[X[None], np.float32([2, 1, 1.7, 0.6])], [X[None], np.float32([1, 2, 3, 0.55])]]),
 }
 ELEMENTS = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int64): TensorProto.INT64}
 

@@ -52,6 +52,41 @@ pub(crate) fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) ->
     Ok((start != 0.into() || len != all).then_some(OpenSlice { axis, start, len }))
 }
 
+/// The elements of an open axis at every `step`th position from the start to before the end, in the order of the steps: as
+/// [`range`], for any extent. `None` where it is not known whether a position counts from the end.
+pub(crate) fn open_steps(
+    axis: usize,
+    extent: &Dim,
+    [start, end]: [&Expr; 2],
+    step: i64,
+) -> Result<Option<OpenSlice>, Refusal> {
+    if step == 0 {
+        return Err(Refusal::Invalid("a slice with step 0".into()));
+    }
+    let all = extent.expr();
+    let inside = |at: &Expr, [low, high]: [&Expr; 2]| match at.bounds() {
+        (Some(least), _) if least >= THE_REST => Some(high.clone()),
+        (_, Some(most)) if most <= -THE_REST => Some(low.clone()),
+        (_, Some(most)) if most < 0 => at.plus(&all)?.larger(low)?.smaller(high),
+        (Some(0..), _) => at.larger(low)?.smaller(high),
+        _ => None,
+    };
+    let covered = || {
+        let (zero, last) = (Expr::default(), all.minus(&1.into())?);
+        let (start, len) = if step > 0 {
+            let (start, end) = (inside(start, [&zero, &all])?, inside(end, [&zero, &all])?);
+            (start.clone(), end.minus(&start)?)
+        } else {
+            let (start, end) = (inside(start, [&zero, &last])?, inside(end, [&(-1).into(), &last])?);
+            (start.clone(), start.minus(&end)?)
+        };
+        let by = step.saturating_abs();
+        let len = len.larger(&zero)?.plus(&(by - 1).into())?.floor_div(by)?;
+        Some(OpenSlice { axis, start, len })
+    };
+    Ok(covered())
+}
+
 /// A part of `x`, whose start and length may be numbers.
 pub(crate) fn part(n: &mut impl Build, x: ValueId, slice: OpenSlice) -> Result<ValueId, Refusal> {
     match (slice.start.constant(), slice.len.constant()) {

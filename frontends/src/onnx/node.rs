@@ -10,6 +10,7 @@ use super::importer::Importer;
 use super::integers::{Inputs, Integers};
 use super::weights;
 use crate::build::control::MOST_NODES;
+use crate::build::random::{Samples, samples};
 use crate::build::symbolic::whole;
 use crate::build::{Build, Values, computed};
 use crate::elements::Stored;
@@ -169,11 +170,6 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.optional_extents(i)?.ok_or(Refusal::MissingInput(i))
     }
 
-    /// The integers at input `i`: constants, or expressions of open extents.
-    pub(super) fn whole(&mut self, i: usize) -> Result<Vec<Expr>, Refusal> {
-        self.optional_whole(i)?.ok_or(Refusal::MissingInput(i))
-    }
-
     /// Integers as [`NodeCx::whole`] that are an attribute before opset `since` and input `i` since then.
     pub(super) fn attribute_or_whole(
         &mut self,
@@ -320,6 +316,14 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// Nodes that may still be imported for functions, branches and iterations.
     pub(super) fn nodes_left(&self) -> usize {
         MOST_NODES.saturating_sub(self.importer.expanded)
+    }
+
+    /// The samples of a random result, as an input of the model.
+    pub(super) fn samples(&mut self, of: Samples, shape: Shape) -> Result<ValueId, Refusal> {
+        let wanted = self.importer.random_inputs;
+        let (samples, note) = samples(self, wanted, of, shape)?;
+        self.note_here(note);
+        Ok(samples)
     }
 
     /// Reports something about this node.

@@ -10,7 +10,7 @@ use super::super::node::NodeCx;
 use super::super::qdq::number_beside;
 use super::Row;
 use crate::build::computed::shape_of;
-use crate::build::index::{open_range, part, range, triangle};
+use crate::build::index::{open_range, open_steps, part, range, strided, triangle};
 use crate::build::pad::{Beyond, continued, filled};
 use crate::build::{Build, Values, computed, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
@@ -36,10 +36,12 @@ pub(super) const ROWS: &[Row] = &[
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let zero_is_zero = n.flag("allowzero", false)?;
-    if let Some(asked) = n.computed(1) {
+    if n.opset() >= 5
+        && let Some(asked) = n.computed(1)
+    {
         return one(computed::reshaped(n, x, asked, !zero_is_zero)?);
     }
-    let asked = n.whole(1)?;
+    let asked = n.attribute_or_whole("shape", 5, 1)?.ok_or(Refusal::MissingInput(1))?;
     let old = n.shape(x).dims();
     let shown = || qcc_ir::diagnostic::list(&asked);
     let mut dims = Vec::new();
@@ -133,7 +135,8 @@ fn transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn concat(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let parts = n.all_inputs()?;
-    let axis = n.optional_int("axis")?.ok_or(Refusal::Attribute { name: "axis".into(), problem: "is missing" })?;
+    let axis = n.optional_int("axis")?.or((n.opset() < 4).then_some(1));
+    let axis = axis.ok_or(Refusal::Attribute { name: "axis".into(), problem: "is missing" })?;
     let axis = n.axis(axis, parts[0])?;
     match *parts {
         [only] => one(only),
@@ -153,7 +156,10 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return computed::parts(n, x, axis, &sizes);
     }
     let extent = n.shape(x).dims()[axis].known().ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
-    let sizes = n.attribute_or_input("split", 13, 1)?;
+    let mut sizes = n.attribute_or_input("split", 13, 1)?;
+    if n.opset() < 2 && sizes.is_none() {
+        sizes = n.optional_integers(1)?;
+    }
     let parts = n.optional_int("num_outputs")?;
     let sizes = match sizes {
         Some(sizes) => extents_of_parts(&sizes)?,
@@ -213,14 +219,19 @@ fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
                 let r = range(axis, extent, start, end, steps[i])?;
                 ranges.extend((r.start != 0 || r.step != 1 || r.len != extent).then_some(r));
             }
-            _ if steps[i] == 1 => open.extend(open_range(axis, &dims[axis], &starts[i], &ends[i])?),
-            _ => return Err(Refusal::Open(n.shape(x).clone())),
+            _ if steps[i] == 1 => {
+                open.extend(open_range(axis, &dims[axis], &starts[i], &ends[i])?.map(|slice| (slice, 1)));
+            }
+            _ => {
+                let slice = open_steps(axis, &dims[axis], [&starts[i], &ends[i]], steps[i])?;
+                open.push((slice.ok_or_else(|| Refusal::Open(n.shape(x).clone()))?, steps[i]));
+            }
         }
     }
     ranges.sort_by_key(|r| r.axis);
     let mut y = if ranges.is_empty() { x } else { n.add(Slice { ranges }, &[x])? };
-    for slice in open {
-        y = part(n, y, slice)?;
+    for (slice, step) in open {
+        y = if step == 1 { part(n, y, slice)? } else { strided(n, y, &slice, step)? };
     }
     one(y)
 }
@@ -250,7 +261,8 @@ fn computed_slice(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal
 fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let dims = n.shape(x).dims().to_vec();
-    let pads = n.attribute_or_whole("pads", 11, 1)?.ok_or(Refusal::MissingInput(1))?;
+    let pads = if n.opset() < 2 { "paddings" } else { "pads" };
+    let pads = n.attribute_or_whole(pads, 11, 1)?.ok_or(Refusal::MissingInput(1))?;
     let computed = n.optional(2).filter(|&v| n.opset() >= 11 && !n.is_known(v));
     let value = match computed {
         Some(_) => 0.0,
@@ -406,6 +418,12 @@ fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
+    if n.opset() < 6 {
+        let (times, axis) = (n.integer(1)?, n.integer(2)?);
+        let mut repeats = Extents::from_elem(1, n.rank(x));
+        repeats[n.axis(axis, x)?] = extent(times)?;
+        return one(n.add(Tile { repeats }, &[x])?);
+    }
     if n.computed(1).is_some() {
         let repeats = n.extents(1)?;
         if repeats.len() != n.rank(x) {

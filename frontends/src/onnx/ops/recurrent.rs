@@ -130,6 +130,10 @@ fn layers(
     }
     let (shape, hidden) = (n.shape(x).clone(), n.dims(weights[0][1])?[1]);
     let [_, batch, _] = shape.dims() else { return Err(Refusal::Open(shape)) };
+    if n.opset() < 7 {
+        // Results that are not named are left out in any case.
+        n.flag("output_sequence", false)?;
+    }
     if n.optional_int("hidden_size")?.is_some_and(|size| usize::try_from(size) != Ok(hidden)) {
         return Err(Refusal::Attribute { name: "hidden_size".into(), problem: "not that of the weights" });
     }
