@@ -1,7 +1,7 @@
 //! Operators with their attributes.
 
 use bytes::Bytes;
-use qcc_formats::onnx::{AttributeProto, AttributeType};
+use qcc_formats::onnx::{AttributeProto, AttributeType, GraphProto};
 
 use super::OPSETS;
 
@@ -21,7 +21,7 @@ pub(super) struct Call {
 const NEWER: [(i64, &[&str]); 4] = [
     (14, &["Add", "CumSum", "Div", "GRU", "LSTM", "Mul", "RNN", "Relu", "Reshape", "Sub"]),
     (15, &["Pow", "Shape"]),
-    (16, &["GreaterOrEqual", "Identity", "LeakyRelu", "LessOrEqual", "PRelu", "ScatterND", "Where"]),
+    (16, &["GreaterOrEqual", "Identity", "LeakyRelu", "LessOrEqual", "Loop", "PRelu", "ScatterND", "Where"]),
     (17, &["LayerNormalization"]),
 ];
 
@@ -76,6 +76,11 @@ impl Call {
     pub(super) fn string(self, name: &str, value: &'static str) -> Self {
         let s = Some(Bytes::from_static(value.as_bytes()));
         self.with(name, AttributeType::String, AttributeProto { s, ..AttributeProto::default() })
+    }
+
+    /// Adds a GRAPH.
+    pub(super) fn graph(self, name: &str, graph: GraphProto) -> Self {
+        self.with(name, AttributeType::Graph, AttributeProto { g: Some(Box::new(graph)), ..AttributeProto::default() })
     }
 
     /// Adds STRINGS.

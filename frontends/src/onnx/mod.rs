@@ -22,6 +22,7 @@ use functions::Functions;
 use importer::Importer;
 
 mod attributes;
+mod body;
 mod calls;
 mod custom;
 mod declared;

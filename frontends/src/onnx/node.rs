@@ -2,10 +2,12 @@
 
 use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto};
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::Loop;
 use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, ValueId};
 use smallvec::SmallVec;
 
 use super::attributes::Attributes;
+use super::body::Repeated;
 use super::importer::Importer;
 use super::integers::{Inputs, Integers};
 use super::weights;
@@ -311,6 +313,13 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         prefix: Option<String>,
     ) -> Result<Values, Refusal> {
         self.importer.inline(graph, inputs, prefix)
+    }
+
+    /// The loop of a body with these carried values, and the values that the body reads. See [`Importer::loop_body`].
+    pub(super) fn loop_body(&mut self, body: &'m GraphProto, carried: &[ValueId]) -> Result<(Loop, Values), Refusal> {
+        let (path, count) = (self.origin.path().to_owned(), computed::fresh(self));
+        let Repeated { op, reads } = self.importer.loop_body(body, carried, path, count)?;
+        Ok((op, reads))
     }
 
     /// Nodes that may still be imported for functions, branches and iterations.
