@@ -52,3 +52,69 @@ impl Loop {
         op.graph().map(|_| op)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::eval::Executor;
+    use crate::graph::Graph;
+    use crate::ops::{Loop, Op};
+    use crate::text::{Weights, parse, print_full};
+    use crate::types::{Shape, Tensor};
+
+    /// Doubles x and adds w until its sum is at least 10; the rows are the iterations and x before them.
+    const BODY: &str = "graph b { %i: i64[] = input %x: f32[2] = input %w: f32[2] = input
+        %d = binary(f:Add) %x, %x %y = binary(f:Add) %d, %w
+        %s = reduce(f:Sum,axes:[0],keep:false) %y %most: f32[] = const [10.0] %again = binary(f:Less) %s, %most
+        output again = %again output y = %y output i = %i output x = %x }";
+
+    fn body(text: &str) -> Graph {
+        parse(text, &Weights::new()).unwrap()
+    }
+
+    fn looped() -> Graph {
+        let op = Loop::of(&body(BODY), 1, "turns").unwrap();
+        let mut g = body("graph g { %m: i64[] = input %c: bool[] = input %x: f32[2] = input %w: f32[2] = input }");
+        let operands: Vec<_> = g.inputs().collect();
+        let node = g.add(op, &operands, crate::Origin::none()).unwrap();
+        g.results(node).enumerate().for_each(|(i, v)| g.add_output(format!("y{i}"), v));
+        g
+    }
+
+    #[test]
+    fn a_body_runs_while_its_condition_holds() {
+        let g = looped();
+        g.verify().unwrap();
+        let run = |most: i64, first: bool| {
+            let floats = |values: [f32; 2]| Tensor::from_vec(Shape::known(&[2]), values.to_vec());
+            let condition = Tensor::from_bools(Shape::scalar(), [first]);
+            let inputs = [Tensor::scalar(most), condition, floats([1.0, 0.0]), floats([0.0, 1.0])];
+            let outputs = Executor::new(&g).run(&inputs, &mut |_, _| ()).unwrap();
+            (outputs[0].floats().to_vec(), outputs[1].integers().unwrap(), outputs[2].dims())
+        };
+        assert_eq!(run(99, true), (vec![8.0, 7.0], vec![0, 1, 2], vec![3, 2]));
+        assert_eq!(run(1, true), (vec![2.0, 1.0], vec![0], vec![1, 2]));
+        assert_eq!(run(0, true), (vec![1.0, 0.0], vec![], vec![0, 2]));
+        assert_eq!(run(99, false), (vec![1.0, 0.0], vec![], vec![0, 2]));
+    }
+
+    #[test]
+    fn a_loop_is_printed_and_parsed() {
+        let g = looped();
+        let text = print_full(&g);
+        let read = body(&text);
+        assert_eq!(print_full(&read), text);
+        assert!(g.order().iter().any(|&n| matches!(g.op(n), Op::Loop(op) if op.graph().is_ok())));
+    }
+
+    #[test]
+    fn bodies_of_other_types_are_refused() {
+        for (text, why) in [
+            (BODY.replace("output y = %y", "output y = %s"), "inputs and outputs"),
+            (BODY.replace("output again = %again", "output again = %s"), "inputs and outputs"),
+            (BODY.replace("f32[2]", "f32[n]"), "not known"),
+        ] {
+            let error = Loop::of(&body(&text), 1, "turns").unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

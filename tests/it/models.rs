@@ -205,7 +205,7 @@ fn values_known_at_run_time_are_passed_on() {
     let folder = tempfile::tempdir().unwrap();
     let table = oracle::python("run_time_values.py", folder.path());
     println!("{table}");
-    assert_eq!(table.lines().count(), 90, "{table}");
+    assert_eq!(table.lines().count(), 101, "{table}");
 }
 
 /// Random results are those of the samples that are inputs of the artefact.

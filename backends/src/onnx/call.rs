@@ -21,7 +21,7 @@ pub(super) struct Call {
 const NEWER: [(i64, &[&str]); 4] = [
     (14, &["Add", "CumSum", "Div", "GRU", "LSTM", "Mul", "RNN", "Relu", "Reshape", "Sub"]),
     (15, &["Pow", "Shape"]),
-    (16, &["GreaterOrEqual", "Identity", "LeakyRelu", "LessOrEqual", "Loop", "PRelu", "ScatterND", "Where"]),
+    (16, &["GreaterOrEqual", "Identity", "LeakyRelu", "LessOrEqual", "PRelu", "ScatterND", "Where"]),
     (17, &["LayerNormalization"]),
 ];
 

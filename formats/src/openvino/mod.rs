@@ -158,8 +158,8 @@ pub struct Body {
     pub condition: usize,
     /// For each operand of the Loop after the first two, its layer.
     pub operands: Vec<usize>,
-    /// For each result of the Loop, its layer, and whether it has the values of all iterations along the first axis.
-    pub results: Vec<(usize, bool)>,
+    /// For each result of the Loop, its layer, whose value in the last iteration it is.
+    pub results: Vec<usize>,
     /// From the layer of a result to that of an operand, which has its value in the next iteration.
     pub carried: Vec<(usize, usize)>,
 }
@@ -266,13 +266,9 @@ impl Body {
             let [port, layer] = [i + 2, *layer].map(|n| n.to_string());
             x.leaf(depth + 1, "input", &[("external_port_id", &port), ("internal_layer_id", &layer)])?;
         }
-        for (i, &(layer, stacked)) in self.results.iter().enumerate() {
-            let [port, layer] = [operands + i, layer].map(|n| n.to_string());
-            let mut ends = vec![("external_port_id", port.as_str()), ("internal_layer_id", &layer)];
-            if stacked {
-                ends.extend([("axis", "0"), ("start", "0"), ("end", "-1"), ("stride", "1"), ("part_size", "1")]);
-            }
-            x.leaf(depth + 1, "output", &ends)?;
+        for (i, layer) in self.results.iter().enumerate() {
+            let [port, layer] = [operands + i, *layer].map(|n| n.to_string());
+            x.leaf(depth + 1, "output", &[("external_port_id", &port), ("internal_layer_id", &layer)])?;
         }
         let [iteration, condition] = [self.iteration, self.condition].map(|n| n.to_string());
         for (tag, layer, purpose) in

@@ -34,7 +34,8 @@ impl<'m> Importer<'m> {
         names.extend(body.output.iter().map(|o| o.name()));
         let own = body.node.iter().flat_map(|n| n.output.iter().map(String::as_str));
         let own = own.chain(body.initializer.iter().map(|t| t.name()));
-        let mut known: FxHashSet<&str> = own.chain(body.input.iter().take(2 + carried.len()).map(|i| i.name())).collect();
+        let mut known: FxHashSet<&str> =
+            own.chain(body.input.iter().take(2 + carried.len()).map(|i| i.name())).collect();
         let mut read = Vec::new();
         for name in names.into_iter().filter(|name| known.insert(name)) {
             match self.value(name) {
@@ -87,9 +88,10 @@ impl<'m> Importer<'m> {
         if is_plain && !self.sequences.contains_key(&v) {
             return Ok(());
         }
-        let message = "a loop whose number of iterations is known at run time only has plain tensors alone: no sequences, \
+        let message =
+            "a loop whose number of iterations is known at run time only has plain tensors alone: no sequences, \
                        quantized values or unsigned integers"
-            .into();
+                .into();
         Err(Refusal::Advised { message, help: SET })
     }
 

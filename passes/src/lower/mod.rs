@@ -115,7 +115,9 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
         return Err(Skip::because(op.refusal()));
     }
     if let Op::Loop(_) = op {
-        return Err(Skip::because("the number of iterations is known at run time only; --set fixes what it depends on"));
+        let why = "its results have the values of all iterations, whose number is known at run time only; --set fixes what it \
+                   depends on";
+        return Err(Skip::because(why));
     }
     let decomposition = decomposition(op.kind());
     let b = &mut Build::in_place_of(g, node);

@@ -2,7 +2,7 @@
 
 use qcc_formats::openvino::{Body, Operation};
 use qcc_ir::ops::{Loop, Op};
-use qcc_ir::{Dim, Graph, Shape, TensorType};
+use qcc_ir::{Graph, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Ports, Unsupported};
 
@@ -30,14 +30,9 @@ fn body(e: &mut Emitter<'_>, op: &Loop, graph: &Graph) -> Result<Body, Unsupport
         }
     }
     let mut results = Vec::new();
-    for (i, output) in graph.outputs().iter().enumerate() {
-        let (mut port, mut ty) = (e.port(output.value), graph.ty(output.value).clone());
-        if i > op.carried.len() {
-            let row: Shape = std::iter::once(Dim::Known(1)).chain(ty.shape.dims().iter().cloned()).collect();
-            ty = TensorType::new(ty.elem, row);
-            port = e.reshape(port, &ty);
-        }
-        e.result(&output.name, port, &ty);
+    for output in graph.outputs() {
+        let port = e.port(output.value);
+        e.result(&output.name, port, graph.ty(output.value));
         results.push(e.written.net.layers.len() - 1);
     }
     // The inputs are the first layers.
@@ -46,7 +41,7 @@ fn body(e: &mut Emitter<'_>, op: &Loop, graph: &Graph) -> Result<Body, Unsupport
         iteration: 0,
         condition: results[0],
         operands: (1..=op.carried.len() + op.reads.len()).collect(),
-        results: (1..results.len()).map(|i| (results[i], i > op.carried.len())).collect(),
+        results: results[1..].to_vec(),
         carried,
         ..Body::default()
     })

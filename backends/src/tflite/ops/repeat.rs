@@ -17,7 +17,8 @@ pub(super) fn repeat(e: &mut Emitter<'_>, op: &Loop, site: &NodeContext<'_>) -> 
     cast(e, site.inputs[0], Elem::I64, most, Elem::I32);
     let mut operands = vec![e.index(0), most];
     operands.extend(&site.inputs[1..]);
-    let grown: Vec<TensorType> = op.rows.iter().map(|row| stacked(row, Dim::Open(Expr::symbol("rows").into()))).collect();
+    let grown: Vec<TensorType> =
+        op.rows.iter().map(|row| stacked(row, Dim::Open(Expr::symbol("rows").into()))).collect();
     for row in &op.rows {
         let first = stacked(row, Dim::Known(1));
         let bytes = vec![0u8; first.bytes().unwrap_or_default()];
