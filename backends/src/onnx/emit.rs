@@ -441,7 +441,7 @@ impl<'g> Emitter<'g> {
     }
 
     /// A name that no value of the model has.
-    pub(super) fn between_graphs(&mut self, wanted: &str) -> Name {
+    pub(super) fn free_name(&mut self, wanted: &str) -> Name {
         self.tensor_names.unique(wanted)
     }
 

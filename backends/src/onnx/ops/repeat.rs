@@ -11,17 +11,17 @@ pub(super) fn repeat(e: &mut Emitter<'_>, op: &Loop, site: &NodeContext<'_>) -> 
     let mut body = op.graph().map_err(|e| e.to_string())?;
     // Names are unique in the whole model.
     for i in 0..body.outputs().len() {
-        let name = e.between_graphs(&body.outputs()[i].name.clone());
+        let name = e.free_name(&body.outputs()[i].name.clone());
         body.rename_output(i, name);
     }
     let inputs = e.inputs(site);
     let (given, reads) = inputs.split_at(2 + op.carried.len());
-    let running = e.between_graphs("running");
+    let running = e.free_name("running");
     let written = e.nested(&body, |e, body| {
         let values: Vec<ValueId> = body.inputs().collect();
         let (own, read) = values.split_at(1 + op.carried.len());
         for &v in own {
-            let name = e.between_graphs(&e.wanted(v));
+            let name = e.free_name(&e.wanted(v));
             e.reals.insert(v, name);
         }
         read.iter().zip(reads).for_each(|(&v, name)| _ = e.reals.insert(v, name.clone()));

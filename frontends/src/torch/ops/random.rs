@@ -38,7 +38,7 @@ fn bernoulli(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let samples = n.samples(Samples::Uniform, n.shape(x).clone())?;
     let p = if n.has("p") {
         let p = n.float("p", 0.5)?;
-        n.scalar(p.into(), samples)?
+        n.scalar(p, samples)?
     } else {
         n.cast(x, Elem::F32)?
     };
