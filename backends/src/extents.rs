@@ -124,8 +124,8 @@ fn computed<A: Arithmetic>(a: &mut A, name: &str) -> Result<A::Value, Unsupporte
     let graph = a.graph();
     let node = graph.definition(name).ok_or_else(|| format!("no node defines {name}"))?;
     let op = graph.op(node);
-    if let Some(axis) = op.counted_axis() {
-        return Ok(a.extent(node.value(0), axis));
+    if let Some((result, axis)) = op.counted() {
+        return Ok(a.extent(node.value(result), axis));
     }
     let i = op.defines().iter().position(|symbol| symbol == name).unwrap_or(0);
     let of = graph.operand(node, 0);

@@ -23,7 +23,7 @@ pub(crate) fn import(file: &dyn ModelFile, cut: &Cut, options: &ImportOptions) -
     let inside = |name: &String| cut.inputs.contains(name) && declared.iter().all(|input| input.name != *name);
     let (shapes, outer_shapes) = options.shapes.iter().cloned().partition(|(name, _)| inside(name));
     let (values, outer_values) = options.values.iter().cloned().partition(|(name, _)| inside(name));
-    let outer = ImportOptions { shapes: outer_shapes, values: outer_values, fixed: options.fixed, cut: None };
+    let outer = ImportOptions { shapes: outer_shapes, values: outer_values, cut: None, ..options.clone() };
     let imported = file.import(&outer)?;
     let graph = bound(imported.graph, &shapes)?;
     let mut graph = part(graph, cut, &values)?;

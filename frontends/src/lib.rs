@@ -25,6 +25,7 @@ mod shapes;
 mod tflite;
 mod torch;
 
+pub use build::random::RANDOM_INPUT;
 pub use mapped::{Folder, map};
 pub use onnx::supported as onnx_operators;
 pub use openvino::supported as openvino_operators;
@@ -50,6 +51,9 @@ pub struct ImportOptions {
     /// No extent stays open: a batch without a value is 1, other open extents without a value are errors. Otherwise open
     /// extents stay open where all of the model can be imported so.
     pub fixed: bool,
+    /// Operators with random results take their samples from inputs of the graph, which the notes name: `--random input`.
+    /// Otherwise they are errors.
+    pub random_inputs: bool,
     /// The part of the model that is imported: all of it by default.
     pub cut: Option<Cut>,
 }

@@ -135,14 +135,6 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The same error with a specific remedy for values that must be constant.
-    pub(crate) fn advised(self, help: &'static str) -> Refusal {
-        match self {
-            Refusal::NotConstant { .. } => Refusal::Advised { message: self.to_string(), help },
-            other => other,
-        }
-    }
-
     /// The error for the user; `None` if the cause has already been reported.
     pub(crate) fn diagnostic(self, origin: &Origin) -> Option<Diagnostic> {
         let code = match &self {

@@ -78,6 +78,9 @@ impl<'g> Checked<'g> {
         if !self.target.has_quantized_interface() && self.is_quantized_interface(node) {
             return Some(self.refusal(node, "its inputs and outputs are not quantized"));
         }
+        if let Some(odd) = self.wrong_in_body(op) {
+            return Some(odd);
+        }
         if let Err(why) = kernel.takes(self.graph, node) {
             return Some(self.refusal(node, &why));
         }
@@ -85,6 +88,15 @@ impl<'g> Checked<'g> {
         let message = format!("{} takes {} in another layout: {why}", self.target.name, op.kind().name());
         let error = Diagnostic::error("layout", message).at(&self.graph.place(node));
         Some(error.with_help("lay the graph out for the target before it is written"))
+    }
+
+    /// The first error in the body of a loop.
+    fn wrong_in_body(&self, op: &Op) -> Option<Diagnostic> {
+        let Op::Loop(op) = op else { return None };
+        match op.graph() {
+            Ok(body) => Checked::new(&body, self.target).err()?.into_iter().next(),
+            Err(e) => Some(Diagnostic::error("ill-typed-graph", e.to_string())),
+        }
     }
 
     /// True for a node whose result is a quantized input or output of the graph.

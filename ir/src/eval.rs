@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use crate::error::{EvalError, TypeError};
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::ops::{Op, PadMode, QuantRule, Tensors, Transpose};
+use crate::ops::{Loop, Op, PadMode, QuantRule, Tensors, Transpose};
 use crate::types::{Dim, Elem, Layout, Shape, Symbols, Tensor, TensorType};
 
 pub use crate::kernels::index::within as indices_within;
@@ -376,6 +376,7 @@ pub fn fits(found: &TensorType, declared: &TensorType) -> bool {
 pub fn evaluate_node(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
     let values = match op {
         Op::Relayout(_) => Tensors::from_elem(operands[0].clone(), 1),
+        Op::Loop(op) => repeated(op, operands)?,
         _ => {
             let rows: SmallVec<[Tensor; 4]> =
                 operands.iter().map(|t| relayout(t, &Layout::row_major(t.ty().rank()))).collect::<Result<_, _>>()?;
@@ -390,6 +391,42 @@ pub fn evaluate_node(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> R
         relayout(value, &ty.layout)
     });
     placed.collect()
+}
+
+/// Loops of more iterations are not evaluated: they may have no end on data that are not those of the model.
+const MOST_ITERATIONS: i64 = 1 << 20;
+
+/// Runs the body of a loop while its condition holds.
+fn repeated(op: &Loop, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+    let body = op.graph()?;
+    let executor = Executor::new(&body);
+    let number = |t: &Tensor| t.integers().and_then(|values| values.first().copied()).unwrap_or(0);
+    let (most, mut again) = (number(operands[0]), number(operands[1]) != 0);
+    let (carried, reads) = operands[2..].split_at(op.carried.len());
+    let mut carried: Vec<Tensor> = carried.iter().map(|&t| t.clone()).collect();
+    let mut rows: Vec<Vec<u8>> = vec![Vec::new(); op.rows.len()];
+    let mut iteration = 0i64;
+    while again && iteration < most {
+        if iteration == MOST_ITERATIONS {
+            return Err(EvalError::Kernel(format!("a loop of more than {MOST_ITERATIONS} iterations")));
+        }
+        let inputs: Vec<Tensor> = std::iter::once(Tensor::scalar(iteration))
+            .chain(std::mem::take(&mut carried))
+            .chain(reads.iter().map(|&t| t.clone()))
+            .collect();
+        let outputs = executor.run(&inputs, &mut |_, _| ()).map_err(|e| EvalError::Kernel(e.to_string()))?;
+        let mut outputs = outputs.into_iter();
+        again = outputs.next().is_some_and(|condition| number(&condition) != 0);
+        carried = outputs.by_ref().take(op.carried.len()).collect();
+        rows.iter_mut().zip(outputs).for_each(|(rows, row)| rows.extend_from_slice(row.data()));
+        iteration += 1;
+    }
+    let stacked = op.rows.iter().zip(rows).map(|(row, bytes)| {
+        let dims = std::iter::once(Dim::Known(iteration as usize)).chain(row.shape.dims().iter().cloned());
+        Tensor::new(TensorType::new(row.elem.clone(), dims.collect()), bytes.into())
+    });
+    let results: Option<Tensors> = carried.into_iter().map(Some).chain(stacked).collect();
+    results.ok_or(EvalError::Unknown("a row of a loop"))
 }
 
 /// Evaluates on row-major operands, in integer arithmetic where the operator has it for quantized operands.

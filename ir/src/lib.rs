@@ -7,6 +7,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod body;
 mod checked;
 pub mod diagnostic;
 pub mod error;

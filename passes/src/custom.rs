@@ -1,14 +1,20 @@
-//! Custom operators, which keep the element types that the source declares for them.
+//! Operators that keep the element types that are declared for them: custom ones, and loops.
 
 use qcc_ir::ops::{Cast, Op};
-use qcc_ir::{Graph, NodeId};
+use qcc_ir::{Elem, Graph, NodeId};
 
 use crate::PassError;
 
-/// Casts the operands of a custom operator to the element types that it declares, where these have changed.
+/// Casts the operands of such an operator to the element types that it declares, where these have changed.
 pub(crate) fn as_declared(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
-    let Op::Custom(custom) = g.op(node) else { return Ok(()) };
-    let declared: Vec<_> = custom.operands.iter().flatten().map(|ty| ty.elem.clone()).collect();
+    let declared: Vec<Elem> = match g.op(node) {
+        Op::Custom(custom) => custom.operands.iter().flatten().map(|ty| ty.elem.clone()).collect(),
+        Op::Loop(op) => {
+            let values = op.carried.iter().chain(&op.reads).map(|ty| ty.elem.clone());
+            [Elem::I64, Elem::Bool].into_iter().chain(values).collect()
+        }
+        _ => return Ok(()),
+    };
     for (i, (v, to)) in g.operands(node).into_iter().zip(declared).enumerate() {
         if to.qparams().is_none() && g.ty(v).elem != to {
             let cast = g.add1(Cast { to }, &[v], g.origin(node).clone())?;

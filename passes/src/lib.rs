@@ -5,6 +5,7 @@
 //! until none applies.
 
 mod activation;
+mod bodies;
 pub mod calibrate;
 mod check;
 mod custom;

@@ -8,6 +8,7 @@ use qcc_ir::ops::OpKind;
 use qcc_ir::{Graph, NodeId, Origin, ValueId};
 use rustc_hash::FxHashSet;
 
+use crate::bodies::Bodies;
 use crate::device_interface::DeviceInterface;
 use crate::layout::{self, ImageOrder, layout};
 use crate::lower::lower;
@@ -119,6 +120,9 @@ impl Default for Settings {
     }
 }
 
+/// The bodies of loops have images as the source model has them.
+const AS_READ: layout::Interface = layout::Interface { input: ImageOrder::Nchw, output: ImageOrder::Nchw };
+
 /// An ordered list of passes, each in a stage.
 ///
 /// ```
@@ -145,8 +149,10 @@ impl Pipeline {
         let mut p = Pipeline::empty();
         p.push(Stage::Simplify, SpellQdq);
         p.extend(Stage::Simplify, simplify());
+        p.push(Stage::Simplify, Bodies(simplify));
         p.extend(Stage::Lower, lower(matches!(settings.numbers, Numbers::Quantized(_))));
         p.extend(Stage::Lower, tidy());
+        p.push(Stage::Lower, Bodies(|| lower(false).into_iter().chain(tidy()).collect()));
         if let Numbers::Quantized(options) = &settings.numbers
             && options.activations != Activations::Float
         {
@@ -160,6 +166,7 @@ impl Pipeline {
         }
         p.extend(Stage::Layout, vec![layout(settings.layout)]);
         p.extend(Stage::Layout, tidy());
+        p.push(Stage::Layout, Bodies(|| std::iter::once(layout(AS_READ)).chain(tidy()).collect()));
         p.push(Stage::Layout, DeviceInterface);
         // This pass comes last: constant folding would widen the weights again.
         match settings.numbers {

@@ -205,7 +205,16 @@ fn values_known_at_run_time_are_passed_on() {
     let folder = tempfile::tempdir().unwrap();
     let table = oracle::python("run_time_values.py", folder.path());
     println!("{table}");
-    assert_eq!(table.lines().count(), 78, "{table}");
+    assert_eq!(table.lines().count(), 101, "{table}");
+}
+
+/// Random results are those of the samples that are inputs of the artefact.
+#[cfg(feature = "oracles")]
+#[test]
+fn samples_of_random_results_are_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = oracle::python("random_inputs.py", folder.path());
+    assert_eq!(table.lines().count(), 12, "{table}");
 }
 
 /// Quantized models stay quantized without calibration data, and LiteRT's results equal ONNX Runtime's.

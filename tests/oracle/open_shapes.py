@@ -197,6 +197,16 @@ def peaks(m):
     return m.op("Softmax", m.op("GatherElements", y, around, axis=-1), axis=-1)
 
 
+@model({"x": ("f", ["b", "n", 9])}, [{"b": 1, "n": 12}, {"b": 2, "n": 7}, {"b": 3, "n": 4}, {"b": 1, "n": 5}])
+def strides(m):
+    """Parts of an axis by steps in both directions, with ends inside and beyond the axis."""
+    y = m.op("Relu", m.op("MatMul", "x", m.weight(9, 8)))
+    part = lambda start, end, step: m.op("Slice", y, [start], [end], [1], [step])
+    far = 2**63 - 1
+    parts = [part(0, far, 2), part(1, far, 2), part(-1, -far, -1), part(-2, 0, -3), part(1, 6, 4), part(9, -99, -2)]
+    return m.op("Concat", *parts, axis=1)
+
+
 @model({"x": ("f", ["b", 6, "n"])}, [{"b": 1, "n": 11}, {"b": 2, "n": 8}, {"b": 5, "n": 5}], never=[{"b": 1, "n": 40}])
 def removed(m):
     """An axis that is removed where its extent is 1, as exporters write it. Layers behind it take no other extent."""

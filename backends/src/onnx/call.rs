@@ -1,7 +1,7 @@
 //! Operators with their attributes.
 
 use bytes::Bytes;
-use qcc_formats::onnx::{AttributeProto, AttributeType};
+use qcc_formats::onnx::{AttributeProto, AttributeType, GraphProto};
 
 use super::OPSETS;
 
@@ -76,6 +76,11 @@ impl Call {
     pub(super) fn string(self, name: &str, value: &'static str) -> Self {
         let s = Some(Bytes::from_static(value.as_bytes()));
         self.with(name, AttributeType::String, AttributeProto { s, ..AttributeProto::default() })
+    }
+
+    /// Adds a GRAPH.
+    pub(super) fn graph(self, name: &str, graph: GraphProto) -> Self {
+        self.with(name, AttributeType::Graph, AttributeProto { g: Some(Box::new(graph)), ..AttributeProto::default() })
     }
 
     /// Adds STRINGS.

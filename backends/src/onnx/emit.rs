@@ -440,6 +440,48 @@ impl<'g> Emitter<'g> {
         Ok(())
     }
 
+    /// A name that no value of the model has.
+    pub(super) fn free_name(&mut self, wanted: &str) -> Name {
+        self.tensor_names.unique(wanted)
+    }
+
+    /// Writes the graph of a body: `write` adds its nodes and returns the names of its inputs.
+    pub(super) fn nested(
+        &mut self,
+        body: &Graph,
+        write: impl FnOnce(&mut Emitter<'_>, &Graph) -> Result<Vec<Name>, Unsupported>,
+    ) -> Result<GraphProto, Unsupported> {
+        let mut inner = Emitter::new(body, self.options);
+        // Names, operator sets and what they lack are those of the model.
+        inner.exchange(self);
+        let inputs = write(&mut inner, body);
+        inner.exchange(self);
+        let Emitter { nodes, initializers, value_info: values, .. } = inner;
+        let ty = |v: ValueId, name: &str| value_info(name, body.ty(v));
+        let running = TensorType::new(Elem::Bool, Shape::scalar());
+        let inputs = inputs?;
+        let mut types: Vec<TensorType> = body.inputs().map(|v| body.ty(v).clone()).collect();
+        types.insert(1, running);
+        Ok(GraphProto {
+            node: nodes,
+            name: Some(body.name.clone()),
+            initializer: initializers,
+            input: inputs.iter().zip(&types).map(|(name, ty)| value_info(name, ty)).collect(),
+            output: body.outputs().iter().map(|o| ty(o.value, &o.name)).collect(),
+            value_info: values,
+            ..GraphProto::default()
+        })
+    }
+
+    fn exchange<'o>(&mut self, outer: &mut Emitter<'o>) {
+        std::mem::swap(&mut self.tensor_names, &mut outer.tensor_names);
+        std::mem::swap(&mut self.node_names, &mut outer.node_names);
+        std::mem::swap(&mut self.path, &mut outer.path);
+        std::mem::swap(&mut self.opset, &mut outer.opset);
+        std::mem::swap(&mut self.newer, &mut outer.newer);
+        std::mem::swap(&mut self.domains, &mut outer.domains);
+    }
+
     pub(super) fn finish(self) -> ModelProto {
         let graph = self.graph;
         let input = |v: ValueId| value_info(graph.name(v).map_or("", |n| n), graph.ty(v));

@@ -52,7 +52,7 @@ fn newer(e: &Emitter<'_>, asked: Option<i64>) -> Vec<Diagnostic> {
 }
 
 impl Emitter<'_> {
-    fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
+    pub(super) fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
         let graph = self.graph;
         let (op, types, results) = (graph.op(node), graph.operand_types(node), graph.result_types(node));
         let numbers = numbers(self.options, op, &types, &results);
@@ -146,7 +146,7 @@ impl Emitter<'_> {
     }
 
     /// Outputs that are inputs, constants or duplicates of other outputs are copied.
-    fn outputs(&mut self) {
+    pub(super) fn outputs(&mut self) {
         let graph = self.graph;
         let mut copied = FxHashSet::default();
         for output in graph.outputs() {

@@ -1,5 +1,6 @@
 //! Construction of the network, used by the operator families.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use bytes::Bytes;
@@ -87,6 +88,7 @@ impl<'g> Emitter<'g> {
             name: if graph.name.is_empty() { "main".into() } else { graph.name.clone() },
             layers: Vec::new(),
             info,
+            bodies: BTreeMap::new(),
         };
         Emitter {
             graph,
@@ -104,6 +106,12 @@ impl<'g> Emitter<'g> {
             tensors: names,
             results: FxHashSet::default(),
         }
+    }
+
+    /// Exchanges the file of constants.
+    pub(super) fn exchange(&mut self, other: &mut Emitter<'_>) {
+        std::mem::swap(&mut self.written.constants, &mut other.written.constants);
+        std::mem::swap(&mut self.offsets, &mut other.offsets);
     }
 
     /// Adds a layer with results of these types.

@@ -1,6 +1,6 @@
 //! Conversion of a graph into layers, node by node.
 
-use qcc_formats::openvino::{Info, Layer, Operation};
+use qcc_formats::openvino::{Info, Layer, Operation, Port};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
 use qcc_ir::{Checked, Dim, Elem, Graph, NodeId, TensorType, ValueId};
@@ -61,7 +61,7 @@ fn runtime_options(graph: &Graph) -> Option<Info> {
 }
 
 impl Emitter<'_> {
-    fn input(&mut self, v: ValueId) {
+    pub(super) fn input(&mut self, v: ValueId) {
         let (graph, ty) = (self.graph, self.graph.ty(v));
         let name = graph.name(v).map(ToString::to_string).unwrap_or_default();
         let stored = TensorType::new(stored(&ty.elem), ty.shape.clone());
@@ -79,7 +79,7 @@ impl Emitter<'_> {
         self.ports.insert(v, real);
     }
 
-    fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
+    pub(super) fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
         let graph = self.graph;
         let op = graph.op(node);
         let types = graph.operand_types(node);
@@ -132,6 +132,12 @@ impl Emitter<'_> {
         if let Elem::Quantized(qparams) = &ty.elem {
             port = ops::quantize::leave(self, qparams, port, ty)?;
         }
+        self.result(name, port, ty);
+        Ok(())
+    }
+
+    /// Adds the layer of a result.
+    pub(super) fn result(&mut self, name: &str, mut port: Port, ty: &TensorType) {
         let shared = matches!(self.written.net.layers[port.layer].operation, CONST | PARAMETER);
         if shared || self.results.contains(&port) {
             port = self.convert(port, &ty.with_elem(stored(&ty.elem)));
@@ -148,6 +154,5 @@ impl Emitter<'_> {
             outputs: Vec::new(),
         };
         self.written.net.layers.push(layer);
-        Ok(())
     }
 }

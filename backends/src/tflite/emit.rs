@@ -263,6 +263,26 @@ impl<'g> Emitter<'g> {
         Ok(self.subgraphs.len() as i32)
     }
 
+    /// Writes the nodes of another graph into the subgraph under construction. Its inputs are the given tensors; returns those
+    /// of its outputs.
+    pub(super) fn nested(&mut self, body: &Graph, inputs: &[i32]) -> Result<Vec<i32>, Unsupported> {
+        let mut inner = Emitter::new(body, self.known.clone(), &self.stated);
+        inner.exchange(self);
+        inner.tensor_of.extend(body.inputs().zip(inputs.iter().copied()));
+        let outputs = inner.body();
+        inner.exchange(self);
+        outputs
+    }
+
+    /// Exchanges the tables of the model.
+    fn exchange(&mut self, other: &mut Emitter<'_>) {
+        std::mem::swap(&mut self.scope, &mut other.scope);
+        std::mem::swap(&mut self.subgraphs, &mut other.subgraphs);
+        std::mem::swap(&mut self.codes, &mut other.codes);
+        std::mem::swap(&mut self.buffers, &mut other.buffers);
+        std::mem::swap(&mut self.names, &mut other.names);
+    }
+
     /// Changes the stored element type of a tensor.
     pub(super) fn store_as(&mut self, tensor: i32, elem: Stored) {
         self.scope.tensors[tensor as usize].elem = elem;

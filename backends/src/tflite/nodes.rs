@@ -59,6 +59,21 @@ pub(super) fn emit(
 }
 
 impl Emitter<'_> {
+    /// Writes the nodes of the body of a loop, and returns the tensors of its outputs. An error names the node.
+    pub(super) fn body(&mut self) -> Result<Vec<i32>, Unsupported> {
+        let graph = self.graph;
+        for node in graph.order() {
+            let apart = self.fused.contains(&node) || ops::recurrent::converts_parameter(graph, node);
+            if apart || matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
+                continue;
+            }
+            let before = self.operators();
+            let written = self.node(node).and_then(|()| self.all_known(before));
+            written.map_err(|why| format!("its body has {}, and {}", graph.place(node), why.0))?;
+        }
+        Ok(graph.outputs().iter().map(|o| self.tensor(o.value)).collect())
+    }
+
     fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
         let graph = self.graph;
         let op = graph.op(node);

@@ -8,6 +8,7 @@
 //! assert!(!Network::is_one(b"no network"));
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
@@ -142,6 +143,25 @@ pub struct Net {
     pub layers: Vec<Layer>,
     /// Metadata of the model.
     pub info: Vec<Info>,
+    /// The bodies of Loop layers, by the indices of these.
+    pub bodies: BTreeMap<usize, Body>,
+}
+
+/// The body of a Loop. Layers are Parameter and Result layers of the body.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Body {
+    /// The body.
+    pub net: Net,
+    /// The layer of the number of the iteration.
+    pub iteration: usize,
+    /// The layer of the condition for another iteration.
+    pub condition: usize,
+    /// For each operand of the Loop after the first two, its layer.
+    pub operands: Vec<usize>,
+    /// For each result of the Loop, its layer, whose value in the last iteration it is.
+    pub results: Vec<usize>,
+    /// From the layer of a result to that of an operand, which has its value in the next iteration.
+    pub carried: Vec<(usize, usize)>,
 }
 
 impl Net {
@@ -163,25 +183,7 @@ impl Net {
         let mut x = Xml { out, written: 0 };
         x.line(0, "<?xml version=\"1.0\"?>")?;
         x.open(0, "net", &[("name", &self.name), ("version", &VERSION.to_string())])?;
-        x.open(1, "layers", &[])?;
-        for (id, layer) in self.layers.iter().enumerate() {
-            self.layer(&mut x, id, layer)?;
-        }
-        x.close(1, "layers")?;
-        x.open(1, "edges", &[])?;
-        for (to, layer) in self.layers.iter().enumerate() {
-            for (operand, &from) in layer.inputs.iter().enumerate() {
-                let [to, operand, from_port] = [to, operand, self.number(from)].map(|n| n.to_string());
-                let ends = [
-                    ("from-layer", from.layer.to_string()),
-                    ("from-port", from_port),
-                    ("to-layer", to),
-                    ("to-port", operand),
-                ];
-                x.leaf(2, "edge", &ends.each_ref().map(|(key, value)| (*key, value.as_str())))?;
-            }
-        }
-        x.close(1, "edges")?;
+        self.content(&mut x, 1)?;
         if !self.info.is_empty() {
             x.open(1, "rt_info", &[])?;
             self.info.iter().try_for_each(|info| x.info(2, info))?;
@@ -191,34 +193,100 @@ impl Net {
         Ok(x.written)
     }
 
-    fn layer<W: io::Write + ?Sized>(&self, x: &mut Xml<'_, W>, id: usize, layer: &Layer) -> io::Result<()> {
+    /// The layers and the edges.
+    fn content<W: io::Write + ?Sized>(&self, x: &mut Xml<'_, W>, depth: usize) -> io::Result<()> {
+        x.open(depth, "layers", &[])?;
+        for (id, layer) in self.layers.iter().enumerate() {
+            self.layer(x, depth + 1, id, layer)?;
+        }
+        x.close(depth, "layers")?;
+        x.open(depth, "edges", &[])?;
+        for (to, layer) in self.layers.iter().enumerate() {
+            for (operand, &from) in layer.inputs.iter().enumerate() {
+                let [to, operand, from_port] = [to, operand, self.number(from)].map(|n| n.to_string());
+                let ends = [
+                    ("from-layer", from.layer.to_string()),
+                    ("from-port", from_port),
+                    ("to-layer", to),
+                    ("to-port", operand),
+                ];
+                x.leaf(depth + 1, "edge", &ends.each_ref().map(|(key, value)| (*key, value.as_str())))?;
+            }
+        }
+        x.close(depth, "edges")
+    }
+
+    fn layer<W: io::Write + ?Sized>(
+        &self,
+        x: &mut Xml<'_, W>,
+        depth: usize,
+        id: usize,
+        layer: &Layer,
+    ) -> io::Result<()> {
         let Operation(kind, opset) = layer.operation;
+        let body = self.bodies.get(&id);
         let (id, opset) = (id.to_string(), format!("opset{opset}"));
-        x.open(2, "layer", &[("id", &id), ("name", &layer.name), ("type", kind), ("version", &opset)])?;
+        x.open(depth, "layer", &[("id", &id), ("name", &layer.name), ("type", kind), ("version", &opset)])?;
         if !layer.data.is_empty() {
             let data: Vec<(&str, &str)> = layer.data.iter().map(|(key, value)| (*key, value.as_str())).collect();
-            x.leaf(3, "data", &data)?;
+            x.leaf(depth + 1, "data", &data)?;
         }
         if layer.decompression {
-            x.open(3, "rt_info", &[])?;
-            x.leaf(4, "attribute", &[("name", "decompression"), ("version", "0")])?;
-            x.close(3, "rt_info")?;
+            x.open(depth + 1, "rt_info", &[])?;
+            x.leaf(depth + 2, "attribute", &[("name", "decompression"), ("version", "0")])?;
+            x.close(depth + 1, "rt_info")?;
         }
         if !layer.inputs.is_empty() {
-            x.open(3, "input", &[])?;
+            x.open(depth + 1, "input", &[])?;
             for (i, &port) in layer.inputs.iter().enumerate() {
-                x.port(i, self.tensor(port), false)?;
+                x.port(depth + 2, i, self.tensor(port), false)?;
             }
-            x.close(3, "input")?;
+            x.close(depth + 1, "input")?;
         }
         if !layer.outputs.is_empty() {
-            x.open(3, "output", &[])?;
+            x.open(depth + 1, "output", &[])?;
             for (i, tensor) in layer.outputs.iter().enumerate() {
-                x.port(layer.inputs.len() + i, tensor, true)?;
+                x.port(depth + 2, layer.inputs.len() + i, tensor, true)?;
             }
-            x.close(3, "output")?;
+            x.close(depth + 1, "output")?;
         }
-        x.close(2, "layer")
+        if let Some(body) = body {
+            body.write(x, depth + 1, layer.inputs.len())?;
+        }
+        x.close(depth, "layer")
+    }
+}
+
+impl Body {
+    /// Writes the body of a Loop with so many operands, and how its layers are connected to them and to the results.
+    fn write<W: io::Write + ?Sized>(&self, x: &mut Xml<'_, W>, depth: usize, operands: usize) -> io::Result<()> {
+        let outside = "-1".to_owned();
+        x.open(depth, "port_map", &[])?;
+        for (i, layer) in self.operands.iter().enumerate() {
+            let [port, layer] = [i + 2, *layer].map(|n| n.to_string());
+            x.leaf(depth + 1, "input", &[("external_port_id", &port), ("internal_layer_id", &layer)])?;
+        }
+        for (i, layer) in self.results.iter().enumerate() {
+            let [port, layer] = [operands + i, *layer].map(|n| n.to_string());
+            x.leaf(depth + 1, "output", &[("external_port_id", &port), ("internal_layer_id", &layer)])?;
+        }
+        let [iteration, condition] = [self.iteration, self.condition].map(|n| n.to_string());
+        for (tag, layer, purpose) in
+            [("input", iteration, "current_iteration"), ("output", condition, "execution_condition")]
+        {
+            let ends = [("external_port_id", &*outside), ("internal_layer_id", &layer), ("purpose", purpose)];
+            x.leaf(depth + 1, tag, &ends)?;
+        }
+        x.close(depth, "port_map")?;
+        x.open(depth, "back_edges", &[])?;
+        for ends in &self.carried {
+            let [from, to] = [ends.0, ends.1].map(|n| n.to_string());
+            x.leaf(depth + 1, "edge", &[("from-layer", &from), ("to-layer", &to)])?;
+        }
+        x.close(depth, "back_edges")?;
+        x.open(depth, "body", &[])?;
+        self.net.content(x, depth + 1)?;
+        x.close(depth, "body")
     }
 }
 
@@ -246,7 +314,7 @@ impl<W: io::Write + ?Sized> Xml<'_, W> {
         self.line(depth, &format!("</{tag}>"))
     }
 
-    fn port(&mut self, id: usize, tensor: &Tensor, named: bool) -> io::Result<()> {
+    fn port(&mut self, depth: usize, id: usize, tensor: &Tensor, named: bool) -> io::Result<()> {
         let id = id.to_string();
         // Commas separate names; commas within a name are escaped.
         let names: Vec<String> = tensor.names.iter().map(|n| n.replace(',', "\\,")).collect();
@@ -256,7 +324,7 @@ impl<W: io::Write + ?Sized> Xml<'_, W> {
             attributes.push(("names", &names));
         }
         if tensor.dims.is_empty() {
-            return self.leaf(4, "port", &attributes);
+            return self.leaf(depth, "port", &attributes);
         }
         let mut port = element("port", &attributes, ">");
         for dim in &tensor.dims {
@@ -265,7 +333,7 @@ impl<W: io::Write + ?Sized> Xml<'_, W> {
                 None => write!(port, "<dim>-1</dim>"),
             };
         }
-        self.line(4, &(port + "</port>"))
+        self.line(depth, &(port + "</port>"))
     }
 
     fn info(&mut self, depth: usize, info: &Info) -> io::Result<()> {
@@ -346,6 +414,7 @@ pub(crate) mod tests {
                 layer("y", Operation("Result", 1), vec![Port { layer: 1, result: 0 }], vec![]),
             ],
             info: vec![Info::Group("model_info".into(), vec![Info::Value("labels".into(), "a b".into())])],
+            bodies: BTreeMap::new(),
         };
         let xml = text(&net);
         for line in [

@@ -146,6 +146,9 @@ pub(crate) fn either(
 
 /// The integers from 0 to before an extent.
 pub(crate) fn counted(n: &mut impl Build, extent: Expr) -> Result<ValueId, Refusal> {
+    if let Some(extent) = extent.constant() {
+        return n.table(&[super::extent(extent)?], |i| i as i64);
+    }
     let one = n.add_constant(Tensor::scalar(1i64));
     let ones = n.add(Expand { shape: [open(extent)?].into_iter().collect() }, &[one])?;
     n.add(CumSum { axis: 0, exclusive: true, reverse: false }, &[ones])

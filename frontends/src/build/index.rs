@@ -7,7 +7,6 @@ use qcc_ir::ops::{
 use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
 use super::computed::{counted, found, fresh};
-use super::range::indices;
 use super::{Build, Values, extent};
 use crate::refusal::Refusal;
 
@@ -53,31 +52,39 @@ pub(crate) fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) ->
     Ok((start != 0.into() || len != all).then_some(OpenSlice { axis, start, len }))
 }
 
-/// The first of the elements of an axis in steps other than 1, from `start` to before `end`, and their number. A part that
-/// depends on open extents is taken to be inside the axis.
-pub(crate) fn stepped(axis: usize, extent: &Dim, [start, end]: [&Expr; 2], step: i64) -> Result<OpenSlice, Refusal> {
-    let large = || Refusal::Unsupported(format!("every {step}th element from {start} to {end} of an axis of {extent}"));
-    if step > 0 {
-        let all = open_range(axis, extent, start, end)?;
-        let all = all.unwrap_or_else(|| OpenSlice { axis, start: Expr::default(), len: extent.expr() });
-        let len = all.len.plus(&(step - 1).into()).and_then(|len| len.floor_div(step)).ok_or_else(large)?;
-        return Ok(OpenSlice { len, ..all });
-    }
+/// The elements of an open axis at every `step`th position from the start to before the end, in the order of the steps: as
+/// [`range`], for any extent. `None` where it is not known whether a position counts from the end.
+pub(crate) fn open_steps(
+    axis: usize,
+    extent: &Dim,
+    [start, end]: [&Expr; 2],
+    step: i64,
+) -> Result<Option<OpenSlice>, Refusal> {
     if step == 0 {
         return Err(Refusal::Invalid("a slice with step 0".into()));
     }
-    let last = extent.expr().plus(&(-1).into()).ok_or_else(large)?;
-    let from_front = |at: &Expr| match (at.constant(), at.bounds()) {
-        (Some(n), _) if n >= THE_REST => Some(last.clone()),
-        (Some(n), _) if n <= -THE_REST => Some((-1).into()),
-        (_, (_, Some(high))) if high < 0 => at.plus(&extent.expr()),
-        _ => Some(at.clone()),
+    let all = extent.expr();
+    let inside = |at: &Expr, [low, high]: [&Expr; 2]| match at.bounds() {
+        (Some(least), _) if least >= THE_REST => Some(high.clone()),
+        (_, Some(most)) if most <= -THE_REST => Some(low.clone()),
+        (_, Some(most)) if most < 0 => at.plus(&all)?.larger(low)?.smaller(high),
+        (Some(0..), _) => at.larger(low)?.smaller(high),
+        _ => None,
     };
-    let (start, end) = (from_front(start).ok_or_else(large)?, from_front(end).ok_or_else(large)?);
-    let by = step.checked_neg().ok_or_else(large)?;
-    let len = start.minus(&end).and_then(|len| len.plus(&(by - 1).into())).and_then(|len| len.floor_div(by));
-    let len = len.filter(|len| len.bounds().1.is_none_or(|most| most >= 0)).ok_or_else(large)?;
-    Ok(OpenSlice { axis, start, len })
+    let covered = || {
+        let (zero, last) = (Expr::default(), all.minus(&1.into())?);
+        let (start, len) = if step > 0 {
+            let (start, end) = (inside(start, [&zero, &all])?, inside(end, [&zero, &all])?);
+            (start.clone(), end.minus(&start)?)
+        } else {
+            let (start, end) = (inside(start, [&zero, &last])?, inside(end, [&(-1).into(), &last])?);
+            (start.clone(), start.minus(&end)?)
+        };
+        let by = step.saturating_abs();
+        let len = len.larger(&zero)?.plus(&(by - 1).into())?.floor_div(by)?;
+        Some(OpenSlice { axis, start, len })
+    };
+    Ok(covered())
 }
 
 /// A part of `x`, whose start and length may be numbers.
@@ -224,7 +231,7 @@ pub(crate) fn reversed(
     }
     let lens = n.cast(lens, Elem::I64)?;
     let lens = n.reshape_to(lens, [sequences.clone(), 1.into()].into_iter().collect())?;
-    let places = indices(n, &steps)?;
+    let places = counted(n, steps.expr())?;
     let places = n.reshape_to(places, [1.into(), steps.clone()].into_iter().collect())?;
     let last = n.scalar(1.0, lens)?;
     let last = n.binary(BinaryFn::Sub, lens, last)?;
@@ -232,7 +239,7 @@ pub(crate) fn reversed(
     let within = n.binary(BinaryFn::Less, places, lens)?;
     let from = n.add(Select {}, &[within, mirrored, places])?;
     // Sequences and steps become one axis.
-    let first = indices(n, &sequences)?;
+    let first = counted(n, sequences.expr())?;
     let first = n.reshape_to(first, [sequences.clone(), 1.into()].into_iter().collect())?;
     let each = n.add_whole(vec![steps.expr()], Extents::new())?;
     let first = n.binary(BinaryFn::Mul, first, each)?;

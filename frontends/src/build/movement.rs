@@ -3,7 +3,7 @@
 use qcc_ir::ops::{Expand, Extents, OpenSlice, Slice, broadcast};
 use qcc_ir::{Dim, Expr, Shape, ValueId};
 
-use super::index::{open_range, part, range, stepped, strided};
+use super::index::{open_range, open_steps, part, range, strided};
 use super::{Build, Operands, computed, count_axes, count_axis, extent};
 use crate::refusal::Refusal;
 
@@ -119,7 +119,10 @@ pub(crate) fn sliced(n: &mut impl Build, x: ValueId, cuts: &[Cut]) -> Result<Val
                 ranges.extend((r.start != 0 || r.step != 1 || r.len != extent).then_some(r));
             }
             _ if *step == 1 => open.extend(open_range(*axis, &dims[*axis], start, end)?.map(|part| (part, 1))),
-            _ => open.push((stepped(*axis, &dims[*axis], [start, end], *step)?, *step)),
+            _ => {
+                let slice = open_steps(*axis, &dims[*axis], [start, end], *step)?;
+                open.push((slice.ok_or_else(|| Refusal::Open(n.shape(x).clone()))?, *step));
+            }
         }
     }
     ranges.sort_by_key(|r| r.axis);

@@ -1,7 +1,7 @@
 //! Numbers at equal distances.
 
 use qcc_ir::ops::{BinaryFn, CumSum, Expand};
-use qcc_ir::{Dim, Elem, Shape, ValueId};
+use qcc_ir::{Elem, ValueId};
 
 use super::Build;
 use super::computed::{self, shape_of};
@@ -47,23 +47,6 @@ pub(crate) fn range(n: &mut impl Build, operands: [ValueId; 3]) -> Result<ValueI
     range.ok_or_else(|| Refusal::Invalid(format!("the range leaves {elem}")))
 }
 
-/// The indices of an axis of this extent, `I64`.
-pub(crate) fn indices(n: &mut impl Build, extent: &Dim) -> Result<ValueId, Refusal> {
-    match extent.known() {
-        Some(extent) => n.table(&[extent], |i| i as i64),
-        None => {
-            let one = n.table(&[], |_| 1i64)?;
-            sums_of(n, one, Shape::from_iter([extent.clone()]))
-        }
-    }
-}
-
-/// The sums of as many ones as the shape has: none, the first, the first two ..
-fn sums_of(n: &mut impl Build, one: ValueId, shape: Shape) -> Result<ValueId, Refusal> {
-    let ones = n.add(Expand { shape }, &[one])?;
-    n.add(CumSum { axis: 0, exclusive: true, reverse: false }, &[ones])
-}
-
 /// A range of integers with steps of 1 whose length depends on open extents: the running sum of as many ones.
 fn open_range(n: &mut impl Build, operands: [ValueId; 3]) -> Result<Option<ValueId>, Refusal> {
     let [Some(start), Some(limit), Some(delta)] = operands.map(|v| whole(n.graph(), v)) else { return Ok(None) };
@@ -74,7 +57,8 @@ fn open_range(n: &mut impl Build, operands: [ValueId; 3]) -> Result<Option<Value
     };
     let elem = n.ty(operands[0]).elem.clone();
     let one = n.scalar(1.0, operands[2])?;
-    let counted = sums_of(n, one, len)?;
+    let ones = n.add(Expand { shape: len }, &[one])?;
+    let counted = n.add(CumSum { axis: 0, exclusive: true, reverse: false }, &[ones])?;
     let counted = n.cast(counted, elem)?;
     match start.constant() {
         Some(0) => Ok(Some(counted)),

@@ -40,6 +40,8 @@ pub(super) struct Importer<'m> {
     pub(super) opset: i64,
     /// All operator sets in scope.
     pub(super) opsets: &'m [OperatorSetIdProto],
+    /// Samples of random results are inputs of the graph.
+    pub(super) random_inputs: bool,
     /// The extents of the symbols of inputs; `None` for a symbol with several extents.
     pub(super) extents: FxHashMap<Arc<str>, Option<usize>>,
     pub(super) folder: &'m Folder,
@@ -77,6 +79,7 @@ impl<'m> Importer<'m> {
             graph: Graph::new(name),
             opset,
             opsets: &[],
+            random_inputs: false,
             extents: FxHashMap::default(),
             folder,
             errors: Vec::new(),

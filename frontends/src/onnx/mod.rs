@@ -1,4 +1,4 @@
-//! ONNX models: opsets 7 to 28 of the standard domain.
+//! ONNX models: opsets 1 to 28 of the standard domain.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use functions::Functions;
 use importer::Importer;
 
 mod attributes;
+mod body;
 mod calls;
 mod custom;
 mod declared;
@@ -38,7 +39,10 @@ mod weights;
 pub use ops::supported;
 
 /// The versions of the standard operator set that the table covers.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
+
+/// The version for a model that states only those of other operator sets.
+const UNSTATED: i64 = 7;
 
 /// A decoded file.
 #[derive(Debug)]
@@ -58,7 +62,9 @@ impl File {
                 .with_note(places[places.len().saturating_sub(3)..].join(": "))
         };
         let model = ModelProto::decode(bytes).map_err(|e| vec![damaged(e)])?;
-        if model.graph.is_none() || model.opset_import.is_empty() {
+        // Before IR version 3 a model has no list of operator sets: its version is 1.
+        let old = (1..3).contains(&model.ir_version());
+        if model.graph.is_none() || model.opset_import.is_empty() && !old {
             return Err(vec![unknown("this is no ONNX model, or one without a graph")]);
         }
         Ok(File { model, folder })
@@ -71,7 +77,7 @@ impl File {
     /// The version of the standard operator set, if the model only uses supported operator sets.
     fn opset(&self) -> Result<i64, Vec<Diagnostic>> {
         let version = self.model.opset_import.iter().find(|o| is_standard(o.domain())).map(|o| o.version());
-        let version = version.unwrap_or(*OPSETS.start());
+        let version = version.unwrap_or(if self.model.opset_import.is_empty() { 1 } else { UNSTATED });
         if OPSETS.contains(&version) {
             return Ok(version);
         }
@@ -151,6 +157,7 @@ impl File {
         let mut importer = Importer::new(graph.name(), self.opset()?, Functions::of(&self.model), &self.folder, notes);
         importer.graph.metadata = self.metadata();
         importer.opsets = &self.model.opset_import;
+        importer.random_inputs = options.random_inputs;
         importer.extents = shapes::extents(inputs, &shapes);
         let (values, unknown) = shapes::values(inputs, options);
         importer.errors.extend(unknown);

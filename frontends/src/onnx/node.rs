@@ -2,15 +2,18 @@
 
 use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto};
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::Loop;
 use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, ValueId};
 use smallvec::SmallVec;
 
 use super::attributes::Attributes;
+use super::body::Repeated;
 use super::importer::Importer;
 use super::integers::{Inputs, Integers};
 use super::weights;
 use crate::build::control::MOST_NODES;
-use crate::build::{Build, Operands, Values};
+use crate::build::random::{Samples, samples};
+use crate::build::{Build, Operands, Values, computed};
 use crate::elements::Stored;
 use crate::refusal::{ASSUMED_EXTENT, Refusal};
 
@@ -252,9 +255,24 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.importer.inline(graph, inputs, prefix)
     }
 
+    /// The loop of a body with these carried values, and the values that the body reads. See [`Importer::loop_body`].
+    pub(super) fn loop_body(&mut self, body: &'m GraphProto, carried: &[ValueId]) -> Result<(Loop, Values), Refusal> {
+        let (path, count) = (self.origin.path().to_owned(), computed::fresh(self));
+        let Repeated { op, reads } = self.importer.loop_body(body, carried, path, count)?;
+        Ok((op, reads))
+    }
+
     /// Nodes that may still be imported for functions, branches and iterations.
     pub(super) fn nodes_left(&self) -> usize {
         MOST_NODES.saturating_sub(self.importer.expanded)
+    }
+
+    /// The samples of a random result, as an input of the model.
+    pub(super) fn samples(&mut self, of: Samples, shape: Shape) -> Result<ValueId, Refusal> {
+        let wanted = self.importer.random_inputs;
+        let (samples, note) = samples(self, wanted, of, shape)?;
+        self.note_here(note);
+        Ok(samples)
     }
 
     /// Reports something about this node.

@@ -79,7 +79,7 @@ fn cycle(node: &NodeProto) -> Refusal {
 }
 
 /// Names that a node uses, in its inputs or in its subgraphs.
-fn reads_of<'m>(node: &'m NodeProto, reads: &mut Vec<&'m str>) {
+pub(super) fn reads_of<'m>(node: &'m NodeProto, reads: &mut Vec<&'m str>) {
     reads.extend(node.input.iter().filter(|i| !i.is_empty()).map(String::as_str));
     // Decoding bounds the nesting of messages, and with it this recursion.
     for graph in node.attribute.iter().filter_map(|a| a.g.as_deref()) {

@@ -46,6 +46,8 @@ pub(super) struct Importer<'m> {
     pub(super) program: &'m Program,
     pub(super) symbols: Symbols,
     pub(super) notes: Vec<Diagnostic>,
+    /// Samples of random results are inputs of the graph.
+    pub(super) random_inputs: bool,
     pub(super) doubles: Doubles,
     /// Number of errors of nodes that decomposition removes.
     pub(super) decomposable: usize,
@@ -73,6 +75,7 @@ impl<'m> Importer<'m> {
             program,
             symbols,
             notes,
+            random_inputs: false,
             doubles: Doubles::default(),
             decomposable: 0,
             complex_shown: FxHashSet::default(),

@@ -99,6 +99,7 @@ impl File {
         notes.extend(inputs::check_ranges(&symbols, &self.program.range_constraints)?);
         let mut importer = Importer::new(&self.name, &self.weights, &self.program, symbols, notes);
         importer.graph.metadata = self.metadata();
+        importer.random_inputs = options.random_inputs;
         let (values, unknown) = shapes::values(inputs, options);
         importer.errors.extend(unknown);
         for ((input, shape), (name, meta)) in inputs.iter().zip(shapes).zip(self.user_inputs()) {

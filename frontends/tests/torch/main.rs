@@ -160,11 +160,19 @@ fn results_are_those_of_pytorch() {
 }
 
 #[test]
+fn samples_of_random_results_are_inputs_where_that_is_asked_for() {
+    let options = ImportOptions { random_inputs: true, ..ImportOptions::default() };
+    let g = import(file("sampled"), &options).expect("it imports").graph;
+    let names: Vec<String> = g.inputs().filter_map(|v| g.name(v)).map(ToString::to_string).collect();
+    assert!(names.contains(&"rand_like_uniform".to_owned()), "{names:?}");
+}
+
+#[test]
 fn refusals_name_operator_node_and_line() {
     assert_eq!(
         refused(file("sampled")),
-        "unsupported-op: operator aten.rand_like.default is not supported [rand_like rand_like make.py:34] (the result \
-         is random; export the model for inference)\n"
+        "unsupported: its result is random [rand_like rand_like make.py:34] (--random input makes the samples an input of \
+         the model; or export the model for inference)\n"
     );
     assert_eq!(
         refused(file("inverted")),

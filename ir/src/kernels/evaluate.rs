@@ -59,6 +59,12 @@ impl Evaluate for Custom {
     }
 }
 
+impl Evaluate for Loop {
+    fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Err(EvalError::Unknown("the body of a loop"))
+    }
+}
+
 impl Evaluate for Const {
     fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         Ok(smallvec![self.value.clone()])

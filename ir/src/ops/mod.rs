@@ -35,6 +35,7 @@ mod pool;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod repeat;
 mod resize;
 mod source;
 
@@ -54,6 +55,7 @@ pub use pool::{Pool, PoolFn};
 pub use quantize::{Dequantize, DynamicQuantize, Granularity, Quantize, Relayout};
 pub use recurrent::{Cell, Recurrent};
 pub use reduce::{Reduce, ReduceFn};
+pub use repeat::Loop;
 pub use resize::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
 pub use source::{Const, Input};
 
@@ -134,7 +136,7 @@ pub trait Operator: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
 macro_rules! for_each_op {
     ($then:path) => {
         $then! {
-            Input Const Symbolic Define NonZero NonMaxSuppression
+            Input Const Symbolic Define NonZero NonMaxSuppression Loop
             Unary Binary Clamp Select Cast
             Conv ConvTranspose Pool MatMul Recurrent
             LayerNorm Softmax Reduce ArgReduce CumSum

@@ -127,15 +127,17 @@ impl Op {
             Op::Define(op) => &op.symbols,
             Op::NonZero(op) => std::slice::from_ref(&op.count),
             Op::NonMaxSuppression(op) => std::slice::from_ref(&op.count),
+            Op::Loop(op) if !op.rows.is_empty() => std::slice::from_ref(&op.count),
             _ => &[],
         }
     }
 
-    /// The axis of the result whose extent is the symbol that the node defines, if that is so.
-    pub fn counted_axis(&self) -> Option<usize> {
+    /// The result and its axis whose extent is the symbol that the node defines, if that is so.
+    pub fn counted(&self) -> Option<(u8, usize)> {
         match self {
-            Op::NonZero(_) => Some(1),
-            Op::NonMaxSuppression(_) => Some(0),
+            Op::NonZero(_) => Some((0, 1)),
+            Op::NonMaxSuppression(_) => Some((0, 0)),
+            Op::Loop(op) if !op.rows.is_empty() => Some((op.carried.len() as u8, 0)),
             _ => None,
         }
     }
@@ -145,9 +147,9 @@ impl Op {
     /// # Errors
     /// A value that is negative.
     pub(crate) fn define(&self, results: &[Tensor], symbols: &mut Symbols) -> Result<(), i64> {
-        let values = match (self, self.counted_axis()) {
+        let values = match (self, self.counted()) {
             (Op::Define(_), _) => results[0].integers().unwrap_or_default(),
-            (_, Some(axis)) => vec![results[0].dims()[axis] as i64],
+            (_, Some((result, axis))) => vec![results[usize::from(result)].dims()[axis] as i64],
             _ => return Ok(()),
         };
         for (name, value) in self.defines().iter().zip(values) {

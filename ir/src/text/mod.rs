@@ -38,7 +38,7 @@ mod parse;
 mod print;
 
 pub use parse::{ParseError, parse};
-pub use print::{ids, print_brief, print_full};
+pub use print::{ids, print_brief, print_full, print_whole};
 
 /// The bytes of constants by their digest.
 pub type Weights = BTreeMap<u64, Bytes>;

@@ -22,12 +22,17 @@ const LONGEST_NAME: usize = 256;
 
 /// Prints the whole graph. [`super::parse()`] reads it back, with the constants of [`super::weights_of`].
 pub fn print_full(g: &Graph) -> String {
-    Printer { g, ids: ids(g), composites: composites(g), brief: false }.to_string()
+    Printer { g, ids: ids(g), composites: composites(g), brief: false, whole: false }.to_string()
+}
+
+/// As [`print_full`], with the elements of all constants but those whose elements have no exact text.
+pub fn print_whole(g: &Graph) -> String {
+    Printer { g, ids: ids(g), composites: composites(g), brief: false, whole: true }.to_string()
 }
 
 /// Prints the graph for people: long scale lists, metadata and origins are truncated, and then it cannot be parsed.
 pub fn print_brief(g: &Graph) -> String {
-    Printer { g, ids: ids(g), composites: FxHashMap::default(), brief: true }.to_string()
+    Printer { g, ids: ids(g), composites: FxHashMap::default(), brief: true, whole: false }.to_string()
 }
 
 /// The id of each value. Only values without a unique name are numbered, so that an added or removed node changes few
@@ -58,6 +63,7 @@ struct Printer<'g> {
     ids: FxHashMap<ValueId, String>,
     composites: FxHashMap<usize, usize>,
     brief: bool,
+    whole: bool,
 }
 
 impl fmt::Display for Printer<'_> {
@@ -103,7 +109,10 @@ impl Printer<'_> {
             write!(f, ": {}", self.ty(self.g.ty(v)))?;
         }
         let op = self.g.op(node);
-        write!(f, " = {op}")?;
+        match op {
+            Op::Const(c) if self.whole => write!(f, " = const {}", listed(&c.value, usize::MAX))?,
+            _ => write!(f, " = {op}")?,
+        }
         for (i, v) in self.g.operands(node).iter().enumerate() {
             write!(f, "{}%{}", if i == 0 { " " } else { ", " }, self.ids[v])?;
         }
@@ -158,7 +167,12 @@ impl Printer<'_> {
 
 /// The stored elements, or the digest of the bytes where they are many or not exactly printable.
 fn constant(t: &Tensor) -> Cow<'static, str> {
-    let list = (t.len() <= INLINE).then(|| elements(t)).flatten();
+    listed(t, INLINE)
+}
+
+/// As [`constant`]: many are more than `most`.
+fn listed(t: &Tensor, most: usize) -> Cow<'static, str> {
+    let list = (t.len() <= most).then(|| elements(t)).flatten();
     list.unwrap_or_else(|| format!("#{:016x}", digest(t.data()))).into()
 }
 

@@ -118,6 +118,7 @@ fn narrow(g: &mut Graph, node: NodeId, given: &FxHashSet<ValueId>) -> Result<(),
             Op::TopK(_) if v.port == 0 => g.set_type(v, g.ty(v).with_elem(Elem::I32)),
             Op::Input(_)
             | Op::Custom(_)
+            | Op::Loop(_)
             | Op::TopK(_)
             | Op::ArgReduce(_)
             | Op::NonZero(_)

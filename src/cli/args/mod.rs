@@ -12,7 +12,7 @@ mod values;
 
 pub(crate) use values::{
     Block, Calibrator, Channels, Color, Effort, Extent, Format, ImageSize, InputLayout, Io, Named, PerTensor, Port,
-    Preset, Quantize, Resize, Shell, Spelling, To, import_options, open_shapes, shapes,
+    Preset, Quantize, Random, Resize, Shell, Spelling, To, import_options, open_shapes, shapes,
 };
 use values::{cut, device, divisors, number, positive, share, spelling};
 
@@ -100,6 +100,9 @@ pub(crate) struct Calibrate {
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES")]
     pub(crate) set: Vec<Named<f64>>,
+    /// Operators with random results: `input` takes their samples from inputs of the model
+    #[arg(long, value_enum)]
+    pub(crate) random: Option<Random>,
     /// Evaluate a part of the model (as in `qcc MODEL`)
     #[arg(long, value_name = "INPUT..OUTPUT", value_parser = cut)]
     pub(crate) cut: Option<Cut>,
@@ -294,6 +297,10 @@ pub(crate) struct Compile {
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES", help_heading = "Inputs and outputs")]
     pub(crate) set: Vec<Named<f64>>,
+    /// Operators with random results (RandomNormal, torch.rand): `input` takes their samples from inputs of the artefact,
+    /// `NODE_uniform` (from 0 to 1) or `NODE_normal` (standard normal distribution)
+    #[arg(long, value_enum, help_heading = "Inputs and outputs")]
+    pub(crate) random: Option<Random>,
     /// Compile the part of the model between values: `INPUT..OUTPUT`, several separated by commas; with one side empty
     /// to the outputs of the model, or from its inputs. --shape, --set and --data are about the inputs of the part
     #[arg(long, value_name = "INPUT..OUTPUT", value_parser = cut, help_heading = "Inputs and outputs")]
@@ -432,6 +439,9 @@ pub(crate) struct Compare {
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES")]
     pub(crate) set: Vec<Named<f64>>,
+    /// Operators with random results: `input` takes their samples from inputs of the model
+    #[arg(long, value_enum)]
+    pub(crate) random: Option<Random>,
     /// Minimum signal-to-noise ratio of every output; if not met, the exit code is 3
     #[arg(long, value_name = "DB", value_parser = number)]
     pub(crate) min_sqnr: Option<f64>,
@@ -458,6 +468,9 @@ pub(crate) struct Report {
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES")]
     pub(crate) set: Vec<Named<f64>>,
+    /// Operators with random results: `input` takes their samples from inputs of the model
+    #[arg(long, value_enum)]
+    pub(crate) random: Option<Random>,
     /// Write the report: `x.html` to read, `x.json` with all numbers (docs/report.md), `x.overlay.json` for Model
     /// Explorer; may be repeated
     #[arg(short, long = "report", value_name = "FILE")]

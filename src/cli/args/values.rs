@@ -75,10 +75,21 @@ pub(crate) fn shapes(named: &[Named<NonZeroUsize>]) -> Vec<(String, GivenShape)>
     named.iter().map(|s| (s.name.clone(), extents(s))).collect()
 }
 
-/// Options of the importer: shapes, and inputs that become constants.
-pub(crate) fn import_options(shapes: Vec<(String, GivenShape)>, set: &[Named<f64>]) -> ImportOptions {
+/// Options of the importer: shapes, inputs that become constants, and random results.
+pub(crate) fn import_options(
+    shapes: Vec<(String, GivenShape)>,
+    set: &[Named<f64>],
+    random: Option<Random>,
+) -> ImportOptions {
     let values = set.iter().map(|s| (s.name.clone(), s.values.clone())).collect();
-    ImportOptions { shapes, values, ..ImportOptions::default() }
+    ImportOptions { shapes, values, random_inputs: random == Some(Random::Input), ..ImportOptions::default() }
+}
+
+/// What operators with random results do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Random {
+    /// They take samples from inputs of the model.
+    Input,
 }
 
 /// Parses a part of a model: `INPUT,..OUTPUT,..`.

@@ -36,7 +36,7 @@ fn try_calibrate(args: &Calibrate) -> Result<(Calibrated, Vec<Diagnostic>), Fail
     };
     let write = WriteOptions { device: args.device, ..WriteOptions::PLAIN };
     let mut options = Options::new(formats.into_iter().map(|to| backend(to, write)), Precision::Int8);
-    options.import = import_options(open_shapes(&args.shape), &args.set);
+    options.import = import_options(open_shapes(&args.shape), &args.set, args.random);
     options.import.cut.clone_from(&args.cut);
     options.layout.input = image_order(args.input_layout);
     options.preparation = preparation(&args.data);

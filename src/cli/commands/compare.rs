@@ -49,6 +49,6 @@ pub(crate) fn settings(args: &Compare) -> Result<Settings, Failure> {
         let error = Diagnostic::error("usage", "models are compared on data").with_help(DATA_HELP);
         return Err(Failure::usage(error));
     };
-    let import = import_options(shapes(&args.shape), &args.set);
+    let import = import_options(shapes(&args.shape), &args.set, args.random);
     Ok(Settings { import, data: data(path), samples: args.data.samples, preparation: preparation(&args.data) })
 }

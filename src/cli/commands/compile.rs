@@ -232,7 +232,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         Block::Of64 => 64,
         Block::Of128 => 128,
     };
-    options.import = import_options(open_shapes(&args.shape), &args.set);
+    options.import = import_options(open_shapes(&args.shape), &args.set, args.random);
     options.import.cut.clone_from(&args.cut);
     options.sizes = InputSizes { batch: args.batch, image: args.imgsz.map(|size| size.0) };
     options.dense_per_tensor = matches!(args.per_tensor, Some(PerTensor::Dense));

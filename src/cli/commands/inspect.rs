@@ -25,7 +25,7 @@ pub(crate) fn inspect(args: &Inspect) -> u8 {
 
 /// The contents of the model that the arguments name.
 pub(crate) fn contents(args: &Inspect) -> Result<Disassembly, Failure> {
-    let options = import_options(shapes(&args.shape), &[]);
+    let options = import_options(shapes(&args.shape), &[], None);
     let graph = args.graph || !args.shape.is_empty();
     if graph { inspect_graph(&args.file, &options) } else { disassembly(&args.file) }
 }

@@ -35,7 +35,7 @@ pub(crate) fn opt(args: &Opt) -> u8 {
 
 fn optimised(args: &Opt) -> Result<Optimised, Failure> {
     let mut options = OptOptions::new(backend(args.to, WriteOptions::PLAIN), args.pass.clone());
-    options.import = import_options(shapes(&args.shape), &[]);
+    options.import = import_options(shapes(&args.shape), &[], None);
     options.import.cut.clone_from(&args.cut);
     options.stop_after = args.stop_after;
     optimise(&args.file, &options, args.output.as_deref())

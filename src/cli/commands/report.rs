@@ -26,7 +26,7 @@ pub(crate) fn report(args: &Report, line: &[OsString]) -> u8 {
 
 /// What the arguments describe.
 pub(crate) fn request(args: &Report) -> Request {
-    let import = import_options(shapes(&args.shape), &args.set);
+    let import = import_options(shapes(&args.shape), &args.set, args.random);
     let against = args.source.clone().zip(args.data.data.as_deref()).map(|(source, path)| {
         let settings = Settings {
             import: import.clone(),

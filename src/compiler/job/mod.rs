@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use qcc_backends::Backend;
-use qcc_frontends::{ImportOptions, Imported, Model, explain};
+use qcc_frontends::{ImportOptions, Imported, Model, RANDOM_INPUT, explain};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::Op;
 use qcc_ir::{Checked, Elem, Graph, NodeId, OpenExtent};
@@ -404,6 +404,10 @@ impl<'a> Job<'a> {
 /// The model's graph with the names of classes that the options give.
 fn imported(model: &Model, import: &ImportOptions, options: &Options) -> Result<Imported, Failure> {
     let mut imported = model.import(import)?;
+    if import.random_inputs && imported.notes.iter().all(|note| note.code != RANDOM_INPUT) {
+        let unused = Diagnostic::error("usage", "--random: no operator of the model has a random result");
+        return Err(Failure::usage(unused.with_help("leave it out")));
+    }
     options.labels.iter().try_for_each(|path| labels::replace(&mut imported.graph, path))?;
     Ok(imported)
 }

@@ -19,6 +19,7 @@ pub(super) mod pool;
 mod quantize;
 mod recurrent;
 pub(super) mod reduce;
+mod repeat;
 pub(super) mod resize;
 
 /// Writes one node.
@@ -48,6 +49,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Symbolic(op) => movement::symbolic(e, op, site),
         Op::Define(_) => movement::define(e, site),
         Op::NonZero(_) => index::non_zero(e, site),
+        Op::Loop(op) => repeat::repeat(e, op, site),
         Op::NonMaxSuppression(op) => boxes::non_max_suppression(e, op, site),
         Op::OpenSlice(op) => movement::open_slice(e, op, site),
         Op::Expand(op) => movement::expand(e, op, site),

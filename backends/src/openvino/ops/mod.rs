@@ -16,6 +16,7 @@ mod pool;
 pub(super) mod quantize;
 pub(super) mod recurrent;
 mod reduce;
+mod repeat;
 pub(super) mod resize;
 
 /// Writes one node and returns the ports of its results. Quantized values are represented as floats.
@@ -66,5 +67,6 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<P
         Op::Dequantize(_) => one(quantize::dequantize(e, site)),
         Op::Relayout(_) => one(e.operand(site, 0)),
         Op::Custom(op) => Err(op.refusal().into()),
+        Op::Loop(op) => repeat::repeat(e, op, site),
     }
 }

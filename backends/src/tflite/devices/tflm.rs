@@ -157,7 +157,12 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
     match op {
         Op::Input(_) | Op::Const(_) | Op::Reshape(_) => None,
         // They have open extents.
-        Op::Symbolic(_) | Op::OpenSlice(_) | Op::Define(_) | Op::NonZero(_) | Op::NonMaxSuppression(_) => None,
+        Op::Symbolic(_)
+        | Op::OpenSlice(_)
+        | Op::Define(_)
+        | Op::NonZero(_)
+        | Op::NonMaxSuppression(_)
+        | Op::Loop(_) => None,
         Op::Quantize(_) | Op::Dequantize(_) | Op::MatMul(_) | Op::Pool(_) | Op::Resize(_) => None,
         Op::Conv(_) | Op::ConvTranspose(_) | Op::Softmax(_) => None,
         Op::Unary(Unary { f }) => unary(*f, x[0]),

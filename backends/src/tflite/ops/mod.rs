@@ -17,6 +17,7 @@ pub(super) mod pool;
 mod quantize;
 pub(super) mod recurrent;
 mod reduce;
+mod repeat;
 pub(super) mod resize;
 mod window;
 
@@ -62,6 +63,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Dequantize(_) => quantize::dequantize(e, site),
         Op::Relayout(_) => movement::relayout(e, site),
         Op::Custom(op) => custom::custom(e, op, site),
+        Op::Loop(op) => repeat::repeat(e, op, site),
         Op::Recurrent(op) => recurrent::recurrent(e, op, site),
         Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::DynamicQuantize(_) => {
             Err("it has no operator".into())

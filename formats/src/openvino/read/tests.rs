@@ -22,6 +22,7 @@ fn net() -> Net {
             layer("y", Operation("Result", 1), vec![Port { layer: 2, result: 0 }], vec![]),
         ],
         info: vec![Info::Group("model_info".into(), vec![Info::Value("labels".into(), "a b".into())])],
+        bodies: std::collections::BTreeMap::new(),
     }
 }
 

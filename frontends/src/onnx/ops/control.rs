@@ -62,14 +62,16 @@ fn selected(n: &mut NodeCx<'_, '_>, condition: ValueId, yes: ValueId, no: ValueI
     Ok(result)
 }
 
-/// Unrolls a loop. The number of iterations follows from constants; where a maximum does, and the condition is known at run
-/// time only, all iterations are computed, and those after the last one do not change the carried values.
+/// Unrolls a loop where the number of iterations follows from constants. Where a maximum does, and the condition is known at
+/// run time only, all iterations are computed, and those after the last one do not change the carried values. Other loops
+/// stay loops.
 fn loop_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let body = n.graph("body")?;
-    let most = match n.optional(0) {
-        Some(_) => Some(n.integer(0).map_err(|e| e.advised(SET))?),
-        None => None,
-    };
+    let first: [Option<ValueId>; 2] = [n.optional(0), n.optional(1)];
+    if first[0].is_some_and(|v| n.constant(v).is_none()) {
+        return repeated(n, body, first);
+    }
+    let most = if first[0].is_some() { Some(n.integer(0)?) } else { None };
     let mut running = match n.optional(1) {
         Some(v) => Condition::of(n, v)?,
         None => Condition::Known(true),
@@ -83,10 +85,10 @@ fn loop_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         let holds = match running {
             Condition::Known(false) => break,
             Condition::Known(true) => n.add_constant(Tensor::from_bools(qcc_ir::Shape::scalar(), [true])),
-            Condition::Value(v) => {
-                bounded(n, body, most.map(|most| most - trip), scanned)?;
-                v
+            Condition::Value(_) if !bounded(n, body, most.map(|most| most - trip), scanned) => {
+                return repeated(n, body, first);
             }
+            Condition::Value(v) => v,
         };
         let number = n.add_constant(Tensor::scalar(trip));
         let inputs: Values = [number, holds].into_iter().chain(carried.iter().copied()).collect();
@@ -118,15 +120,36 @@ fn counts(body: &GraphProto) -> Refusal {
     Refusal::Invalid(format!("its body has {} inputs and {} outputs", body.input.len(), body.output.len()))
 }
 
-/// Fails unless a loop whose condition is known at run time only has a maximum number of iterations, and no results
-/// whose length is the number of iterations.
-fn bounded(n: &NodeCx<'_, '_>, body: &GraphProto, most: Option<i64>, scanned: usize) -> Result<(), Refusal> {
+/// True if a loop whose condition is known at run time only has a maximum number of iterations, and no results whose
+/// length is the number of iterations.
+fn bounded(n: &NodeCx<'_, '_>, body: &GraphProto, most: Option<i64>, scanned: usize) -> bool {
     let nodes = most.and_then(|most| usize::try_from(most).ok()?.checked_mul(body.node.len().max(1)));
-    if scanned == 0 && nodes.is_some_and(|nodes| nodes <= n.nodes_left()) {
-        return Ok(());
+    scanned == 0 && nodes.is_some_and(|nodes| nodes <= n.nodes_left())
+}
+
+/// A loop whose number of iterations is known at run time only, from the maximum and the condition, where they are given.
+fn repeated<'m>(
+    n: &mut NodeCx<'_, 'm>,
+    body: &'m GraphProto,
+    [most, condition]: [Option<ValueId>; 2],
+) -> Result<Values, Refusal> {
+    let carried: Values = (2..n.inputs()).map(|i| n.input(i)).collect::<Result<_, _>>()?;
+    if body.output.len() < 1 + carried.len() || body.input.len() < 2 + carried.len() {
+        return Err(counts(body));
     }
-    let message = "the number of iterations is known at run time only".into();
-    Err(Refusal::Advised { message, help: SET })
+    let most = match most {
+        Some(v) => n.reshape(v, &[])?,
+        None => n.add_constant(Tensor::scalar(i64::from(i32::MAX))),
+    };
+    let condition = match condition {
+        Some(v) => n.reshape(v, &[])?,
+        None => n.add_constant(Tensor::from_bools(qcc_ir::Shape::scalar(), [true])),
+    };
+    let (op, reads) = n.loop_body(body, &carried)?;
+    let operands: Values = [most, condition].into_iter().chain(carried).chain(reads).collect();
+    let origin = n.origin().clone();
+    let node = n.graph_mut().add(op, &operands, origin)?;
+    Ok(Build::graph(n).results(node).collect())
 }
 
 /// True where both conditions hold.

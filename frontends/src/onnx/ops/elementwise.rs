@@ -1,10 +1,11 @@
 //! Element-wise operators.
 
 use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Expand, Select, UnaryFn};
-use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, ValueId};
+use qcc_ir::{Dim, Elem, QuantParams, Shape, StorageType, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use super::random::dropped;
 use crate::build::bits::{self, Shift};
 use crate::build::{self, Build, Operands, Values, one};
 use crate::elements::Stored;
@@ -72,7 +73,7 @@ pub(super) const ROWS: &[Row] = &[
     ("Neg", |n| unary(n, UnaryFn::Neg)),
     ("Not", |n| unary(n, UnaryFn::Not)),
     ("Or", |n| binary(n, BinaryFn::Or)),
-    ("PRelu", |n| binary(n, BinaryFn::Prelu)),
+    ("PRelu", prelu),
     ("Pow", pow),
     ("Reciprocal", |n| unary(n, UnaryFn::Reciprocal)),
     ("Relu", |n| {
@@ -81,7 +82,8 @@ pub(super) const ROWS: &[Row] = &[
     }),
     ("Round", |n| unary(n, UnaryFn::Round)),
     ("Selu", |n| {
-        let (alpha, gamma) = (n.float("alpha", 1.673_263_2)?, n.float("gamma", 1.050_701)?);
+        let [alpha, gamma] = if n.opset() < 6 { [1.6732, 1.0507] } else { [1.673_263_2, 1.050_701] };
+        let (alpha, gamma) = (n.float("alpha", alpha)?, n.float("gamma", gamma)?);
         unary(n, UnaryFn::Selu { alpha, gamma })
     }),
     ("Sigmoid", |n| unary(n, UnaryFn::Sigmoid)),
@@ -125,12 +127,47 @@ fn unary(n: &mut NodeCx<'_, '_>, f: UnaryFn) -> Result<Values, Refusal> {
 }
 
 fn binary(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
-    let (a, b) = (n.input(0)?, n.input(1)?);
+    let [a, b] = pair(n)?;
     one(n.binary(f, a, b)?)
 }
 
+/// Two operands that broadcast as those of the graph do. Before opset 7 only the second is repeated, where the node says
+/// so, and its axes are those of the first from a given one on, else the last ones.
+fn pair(n: &mut NodeCx<'_, '_>) -> Result<[ValueId; 2], Refusal> {
+    let [a, b] = [n.input(0)?, n.input(1)?];
+    if n.opset() >= 7 {
+        return Ok([a, b]);
+    }
+    let (broadcast, axis) = (n.flag("broadcast", false)?, n.optional_int("axis")?);
+    match axis.filter(|&axis| axis != -1) {
+        _ if !broadcast && n.shape(a).rank() != n.shape(b).rank() => {
+            Err(Refusal::Invalid(format!("operands {} and {} without broadcast", n.ty(a), n.ty(b))))
+        }
+        Some(axis) if broadcast => Ok([a, from_axis(n, a, b, axis)?]),
+        _ => Ok([a, b]),
+    }
+}
+
+/// `b` with axes of extent 1 after its own, so that these are the axes of `a` from `axis` on.
+fn from_axis(n: &mut NodeCx<'_, '_>, a: ValueId, b: ValueId, axis: i64) -> Result<ValueId, Refusal> {
+    let axis = n.axis(axis, a)?;
+    let behind = n.rank(a).checked_sub(axis + n.rank(b));
+    let behind = behind.ok_or_else(|| Refusal::Invalid(format!("{} from axis {axis} of {}", n.ty(b), n.ty(a))))?;
+    let dims = n.shape(b).dims().iter().cloned().chain(std::iter::repeat_n(Dim::Known(1), behind)).collect();
+    n.reshape_to(b, dims)
+}
+
+/// Before opset 7 a vector of slopes has one for each channel.
+fn prelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let [x, mut slope] = [n.input(0)?, n.input(1)?];
+    if n.opset() < 7 && n.rank(slope) == 1 && n.shape(slope).elements() != Some(1) {
+        slope = from_axis(n, x, slope, 1)?;
+    }
+    one(n.binary(BinaryFn::Prelu, x, slope)?)
+}
+
 fn mul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (a, b) = (n.input(0)?, n.input(1)?);
+    let [a, b] = pair(n)?;
     match scaled(n, a, b).or_else(|| scaled(n, b, a)) {
         Some(quantized) => {
             let quantized = n.add_constant(quantized);
@@ -283,7 +320,7 @@ fn clamp(n: &mut NodeCx<'_, '_>, x: ValueId, lo: f32, hi: f32) -> Result<ValueId
 
 /// The result has the element type of the base.
 fn pow(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (base, exponent) = (n.input(0)?, n.input(1)?);
+    let [base, exponent] = pair(n)?;
     let elem = n.ty(base).elem.clone();
     let whole = |t: &Tensor| t.floats().iter().all(|v| v.fract() == 0.0);
     if !elem.is_float() && n.ty(exponent).elem.is_float() && !n.constant(exponent).is_some_and(whole) {
@@ -301,10 +338,17 @@ fn modulo(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn cast(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let to = n.optional_int("to")?.ok_or(Refusal::Attribute { name: "to".into(), problem: "is missing" })?;
+    let to = if n.opset() < 6 { named_type(n.string("to", "")?) } else { n.optional_int("to")? };
+    let to = to.ok_or(Refusal::Attribute { name: "to".into(), problem: "is missing, or no element type" })?;
     cast_options(n)?;
     let to = n.stored_as(to)?;
     one(cast_to(n, x, to)?)
+}
+
+/// The type that has this name in the specification.
+fn named_type(name: &str) -> Option<i64> {
+    let names = ["FLOAT", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "STRING", "BOOL", "FLOAT16", "DOUBLE"];
+    Some(names.iter().position(|known| *known == name.to_ascii_uppercase())? as i64 + 1)
 }
 
 fn cast_like(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -360,16 +404,32 @@ fn fits(n: &NodeCx<'_, '_>, x: ValueId, to: Stored) -> Result<(), Refusal> {
     Err(Refusal::Unsupported(format!("a cast to {kind} is not supported")))
 }
 
+/// Before opset 7 an attribute says whether a node is in inference mode, where exporters have it.
+pub(super) fn inference(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
+    if n.opset() < 7 && !n.flag("is_test", true)? {
+        let message = "it is in training mode (is_test = 0)".into();
+        return Err(Refusal::Advised { message, help: "export the model for inference" });
+    }
+    Ok(())
+}
+
 /// In inference dropout is the identity and the mask is unused.
 fn dropout(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     n.optional_int("seed")?;
     if n.opset() < 12 {
         n.optional_float("ratio")?;
+        inference(n)?;
     } else {
-        n.optional(1);
+        let ratio = n.optional(1);
         if n.optional_integers(2)?.is_some_and(|t| t != [0]) {
-            return Err(Refusal::Unsupported("dropout in training mode is not supported; export for inference".into()));
+            let ratio = if ratio.is_some() { n.optional_constant(1)? } else { None };
+            let ratio = ratio.map_or(0.5, |t| t.floats().first().copied().unwrap_or(0.0));
+            return if (0.0..1.0).contains(&ratio) {
+                dropped(n, x, ratio)
+            } else {
+                Err(Refusal::Invalid(format!("a dropout ratio of {ratio}")))
+            };
         }
     }
     one(x)

@@ -46,6 +46,9 @@ fn gemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (mut a, mut b) = (n.input(0)?, n.input(1)?);
     let (alpha, beta) = (n.float("alpha", 1.0)?, n.float("beta", 1.0)?);
     let (transpose_a, transpose_b) = (n.flag("transA", false)?, n.flag("transB", false)?);
+    if n.opset() < 7 {
+        n.flag("broadcast", false)?;
+    }
     if n.rank(a) != 2 || n.rank(b) != 2 {
         return Err(Refusal::Invalid(format!("a product of {} and {}; expected matrices", n.ty(a), n.ty(b))));
     }

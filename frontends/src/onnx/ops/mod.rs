@@ -27,6 +27,7 @@ mod movement;
 mod norm;
 mod pool;
 mod quantized;
+mod random;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -41,7 +42,7 @@ mod window;
 /// An operator name, with its domain unless it is the standard one, and its import function.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 24] = [
+const FAMILIES: [&[Row]; 25] = [
     attention::ROWS,
     blocks::ROWS,
     boxes::ROWS,
@@ -57,6 +58,7 @@ const FAMILIES: [&[Row]; 24] = [
     norm::ROWS,
     pool::ROWS,
     quantized::ROWS,
+    random::ROWS,
     recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
@@ -151,9 +153,6 @@ pub(super) fn foreign(domain: &str) -> Option<&'static str> {
 fn advice(name: &str) -> Option<&'static str> {
     match name {
         "NonMaxSuppression" => Some("export the model without post-processing"),
-        _ if name.starts_with("Random") || matches!(name, "Bernoulli" | "Multinomial") => {
-            Some("the result is random; export the model for inference")
-        }
         _ => None,
     }
 }

@@ -34,6 +34,10 @@ pub(super) const ROWS: &[Row] = &[
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let zero_is_zero = n.flag("allowzero", false)?;
+    if n.opset() < 5 {
+        let asked = n.attribute_or_whole("shape", 5, 1)?.ok_or(Refusal::MissingInput(1))?;
+        return one(movement::reshaped(n, x, &asked, !zero_is_zero)?);
+    }
     one(movement::reshape(n, x, 1, !zero_is_zero)?)
 }
 
@@ -81,7 +85,8 @@ fn transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn concat(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let parts = n.all_inputs()?;
-    let axis = n.optional_int("axis")?.ok_or(Refusal::Attribute { name: "axis".into(), problem: "is missing" })?;
+    let axis = n.optional_int("axis")?.or((n.opset() < 4).then_some(1));
+    let axis = axis.ok_or(Refusal::Attribute { name: "axis".into(), problem: "is missing" })?;
     let axis = n.axis(axis, parts[0])?;
     match *parts {
         [only] => one(only),
@@ -101,7 +106,10 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return computed::parts(n, x, axis, &sizes);
     }
     let extent = n.shape(x).dims()[axis].known().ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
-    let sizes = n.attribute_or_input("split", 13, 1)?;
+    let mut sizes = n.attribute_or_input("split", 13, 1)?;
+    if n.opset() < 2 && sizes.is_none() {
+        sizes = n.optional_integers(1)?;
+    }
     let parts = n.optional_int("num_outputs")?;
     let sizes = match sizes {
         Some(sizes) => extents_of_parts(&sizes)?,
@@ -185,7 +193,8 @@ fn computed_slice(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal
 fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let dims = n.shape(x).dims().to_vec();
-    let pads = n.attribute_or_whole("pads", 11, 1)?.ok_or(Refusal::MissingInput(1))?;
+    let pads = if n.opset() < 2 { "paddings" } else { "pads" };
+    let pads = n.attribute_or_whole(pads, 11, 1)?.ok_or(Refusal::MissingInput(1))?;
     let computed = n.optional(2).filter(|&v| n.opset() >= 11 && !n.is_known(v));
     let value = match computed {
         Some(_) => 0.0,
@@ -340,6 +349,12 @@ fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
+    if n.opset() < 6 {
+        let (times, axis) = (n.integer(1)?, n.integer(2)?);
+        let mut repeats = Extents::from_elem(1, n.rank(x));
+        repeats[n.axis(axis, x)?] = extent(times)?;
+        return one(n.add(Tile { repeats }, &[x])?);
+    }
     if n.computed(1)?.is_some() {
         let repeats = n.extents(1)?;
         if repeats.len() != n.rank(x) {

@@ -5,6 +5,7 @@ use qcc_ir::{Dim, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use super::elementwise::inference;
 use crate::build::{Build, Values, count_axes, extent, norm, numbers, one};
 use crate::refusal::Refusal;
 
@@ -96,6 +97,7 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.opset() < 9 && !n.flag("spatial", true)? {
         return Err(Refusal::Unsupported("batch normalisation of each pixel (spatial = 0) is not supported".into()));
     }
+    inference(n)?;
     // Before opset 14 the number of results determines the mode.
     let training = if n.opset() < 14 { n.outputs() > 1 } else { n.flag("training_mode", false)? };
     if !training {

@@ -49,7 +49,7 @@ fn average(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 /// (sum of |x|^p)^(1/p)
 fn lp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let p = n.int("p", 2)?;
+    let p = if n.opset() < 2 { n.float("p", 2.0)? as i64 } else { n.int("p", 2)? };
     let (x, window, ceil) = read(n, Some(0.0))?;
     let size = n.unary(UnaryFn::Abs, x)?;
     if p < 1 {

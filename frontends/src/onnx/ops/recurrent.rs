@@ -5,9 +5,9 @@ use qcc_ir::{Elem, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::computed::counted;
 use crate::build::index::reversed;
 use crate::build::lstm::{Function, Lstm};
-use crate::build::range::indices;
 use crate::build::{Build, Values};
 use crate::refusal::Refusal;
 
@@ -131,6 +131,10 @@ fn layers(
     }
     let (shape, hidden) = (n.shape(x).clone(), n.dims(weights[0][1])?[1]);
     let [_, batch, _] = shape.dims() else { return Err(Refusal::Open(shape)) };
+    if n.opset() < 7 {
+        // Results that are not named are left out in any case.
+        n.flag("output_sequence", false)?;
+    }
     if n.optional_int("hidden_size")?.is_some_and(|size| usize::try_from(size) != Ok(hidden)) {
         return Err(Refusal::Attribute { name: "hidden_size".into(), problem: "not that of the weights" });
     }
@@ -216,7 +220,7 @@ fn cut(n: &mut NodeCx<'_, '_>, values: &[ValueId], lens: ValueId, turned: bool) 
     if !matches!(n.shape(lens).dims(), [one] if one.agreed(batch).is_some()) {
         return Err(Refusal::Invalid(format!("lengths {} for {batch} sequences", n.ty(lens))));
     }
-    let places = indices(n, steps)?;
+    let places = counted(n, steps.expr())?;
     let places = n.reshape_to(places, [steps.clone(), 1.into(), 1.into()].into_iter().collect())?;
     let ends = n.reshape_to(lens, [1.into(), batch.clone(), 1.into()].into_iter().collect())?;
     let within = n.binary(BinaryFn::Less, places, ends)?;

@@ -8,6 +8,7 @@ use qcc_ir::{Expr, Shape, Tensor, ValueId};
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::resample::{Filter, Resample, picked};
+use crate::build::resample_computed::{Asked, resampled};
 use crate::build::resize::{Sizes, resize as resize_axes};
 use crate::build::{Build, Operands, Values, count_axes, count_axis, extent, extents, one, sample};
 use crate::refusal::Refusal;
@@ -43,7 +44,11 @@ fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// Before Resize had coordinate transformation modes: positions are divided by the scale.
 fn upsample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let scales = if n.opset() < 9 {
+    let scales = if n.opset() < 7 {
+        let missing = |name: &str| Refusal::Attribute { name: name.into(), problem: "is missing" };
+        let height = n.optional_float("height_scale")?.ok_or_else(|| missing("height_scale"))?;
+        vec![1.0, 1.0, height, n.optional_float("width_scale")?.ok_or_else(|| missing("width_scale"))?]
+    } else if n.opset() < 9 {
         n.floats("scales")?.ok_or(Refusal::Attribute { name: "scales".into(), problem: "is missing" })?.to_vec()
     } else {
         scales(n, 1)?.ok_or(Refusal::MissingInput(1))?
@@ -83,7 +88,13 @@ fn resize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         None => (0..n.rank(x)).collect(),
     };
     let policy = n.string("keep_aspect_ratio_policy", "stretch")?;
+    if let Some(scales) = n.optional(2).filter(|&v| !n.is_known(v) && n.shape(v).elements() != Some(0)) {
+        return computed(n, x, &axes, Asked::Scales(scales));
+    }
     let asked = n.optional_extents(3)?.filter(|s| !s.is_empty());
+    if let Some(asked) = asked.as_deref().filter(|asked| policy == "stretch" && beside_image(n, x, &axes, asked)) {
+        return computed(n, x, &axes, Asked::Sizes(asked));
+    }
     let sizes = match (scales(n, 2)?.filter(|s| !s.is_empty()), asked) {
         (Some(scales), None) => Sizes::by_scales(n, x, &axes, &scales)?,
         (None, Some(asked)) => by_sizes(n, x, &axes, &asked, policy)?,
@@ -124,6 +135,50 @@ fn resize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
 }
 
+/// True if an axis before those of an image is resized to or from an open extent.
+fn beside_image(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], asked: &[Expr]) -> bool {
+    let resized = |(&axis, size): (&usize, &Expr)| {
+        let extent = n.shape(x).dims()[axis].expr();
+        axis < 2 && extent != *size && (extent.constant().is_none() || size.constant().is_none())
+    };
+    axes.iter().zip(asked).any(resized)
+}
+
+/// Resizing by numbers that are known at run time only.
+fn computed(n: &mut NodeCx<'_, '_>, x: ValueId, axes: &[usize], asked: Asked<'_>) -> Result<Values, Refusal> {
+    let mode = mode(n)?;
+    let help = "fix the sizes of the result: --set, or --shape for the inputs that they follow from";
+    let refused = |what: &str| Refusal::Advised { message: format!("{what} by computed sizes"), help };
+    let mapping = n.string("coordinate_transformation_mode", "half_pixel")?;
+    let coordinates =
+        plain_coordinates(mapping).ok_or_else(|| refused(&format!("resizing with coordinates {mapping}")))?;
+    let antialias = n.flag("antialias", false)?;
+    if antialias && mode == ResizeMode::Linear {
+        return Err(refused("antialiasing"));
+    }
+    if n.string("keep_aspect_ratio_policy", "stretch")? != "stretch" {
+        return Err(refused("keeping the aspect ratio"));
+    }
+    if let ResizeMode::Cubic { .. } = mode {
+        return Err(refused("cubic interpolation"));
+    }
+    n.flag("exclude_outside", false)?;
+    n.float("extrapolation_value", 0.0)?;
+    n.optional(1);
+    one(resampled(n, x, axes, asked, mode, coordinates)?)
+}
+
+fn plain_coordinates(name: &str) -> Option<Coordinates> {
+    Some(match name {
+        "half_pixel" => Coordinates::HalfPixel,
+        "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
+        "asymmetric" => Coordinates::Asymmetric,
+        "align_corners" => Coordinates::AlignCorners,
+        "tf_half_pixel_for_nn" => Coordinates::HalfPixelForNearest,
+        _ => return None,
+    })
+}
+
 fn mode(n: &mut NodeCx<'_, '_>) -> Result<ResizeMode, Refusal> {
     let nearest = match n.string("nearest_mode", "round_prefer_floor")? {
         "round_prefer_floor" => Nearest::PreferFloor,
@@ -153,12 +208,11 @@ enum Mapping {
 }
 
 fn coordinates(n: &mut NodeCx<'_, '_>, x: ValueId, sizes: &Sizes) -> Result<Mapping, Refusal> {
-    Ok(Mapping::Of(match n.string("coordinate_transformation_mode", "half_pixel")? {
-        "half_pixel" => Coordinates::HalfPixel,
-        "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
-        "asymmetric" => Coordinates::Asymmetric,
-        "align_corners" => Coordinates::AlignCorners,
-        "tf_half_pixel_for_nn" => Coordinates::HalfPixelForNearest,
+    let name = n.string("coordinate_transformation_mode", "half_pixel")?;
+    if let Some(plain) = plain_coordinates(name) {
+        return Ok(Mapping::Of(plain));
+    }
+    Ok(Mapping::Of(match name {
         // It differs from half_pixel only if the scale is not the ratio of the extents.
         "half_pixel_symmetric" => {
             let extents = n.dims(x)?;

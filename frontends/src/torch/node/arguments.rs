@@ -1,13 +1,14 @@
 //! The arguments of a node, by their names in the operator's schema and by their positions.
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Elem, Expr, Tensor, ValueId};
+use qcc_ir::{Elem, Expr, Shape, Tensor, ValueId};
 
 use super::super::importer::Complex;
 use super::super::quantity::Quantity;
 use super::super::schema::{self, Argument, Number, Term};
 use super::super::weights;
 use super::{NodeCx, Operand};
+use crate::build::random::{Samples, samples};
 use crate::build::symbolic::whole;
 use crate::build::{Build, Values};
 use crate::elements::Stored;
@@ -274,6 +275,14 @@ impl<'m> NodeCx<'_, 'm> {
             Some(Argument::Tensors(tensors)) => tensors.iter().flatten().map(|t| self.importer.value(t)).collect(),
             _ => Err(Refusal::MissingInput(i)),
         }
+    }
+
+    /// The samples of a random result, as an input of the model.
+    pub(in super::super) fn samples(&mut self, of: Samples, shape: Shape) -> Result<ValueId, Refusal> {
+        let wanted = self.importer.random_inputs;
+        let (samples, note) = samples(self, wanted, of, shape)?;
+        self.note_here(note);
+        Ok(samples)
     }
 
     /// Reports something about this node.

@@ -25,6 +25,7 @@ mod parts;
 mod pool;
 pub(super) mod put;
 mod quantize;
+mod random;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -45,7 +46,7 @@ pub(super) enum Import {
 /// An operator and its import function.
 type Row = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>);
 
-const FAMILIES: [&[Row]; 16] = [
+const FAMILIES: [&[Row]; 17] = [
     attention::ROWS,
     control::ROWS,
     conv::ROWS,
@@ -58,6 +59,7 @@ const FAMILIES: [&[Row]; 16] = [
     parts::ROWS,
     pool::ROWS,
     quantize::ROWS,
+    random::ROWS,
     recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
@@ -125,9 +127,7 @@ fn advice(name: &str) -> Option<&'static str> {
         }
         "istft" | "_fft_c2r" | "_fft_c2c" => Some("only transforms of real signals along one axis are supported"),
         "nms" | "torchvision.nms" => Some("export the model without post-processing"),
-        "rand" | "randn" | "rand_like" | "randn_like" | "randint" | "bernoulli" | "multinomial" | "normal" => {
-            Some("the result is random; export the model for inference")
-        }
+        "randint" | "multinomial" | "normal" => Some("the result is random; export the model for inference"),
         _ if name.starts_with("fft_") => Some("only transforms of real signals along one axis are supported"),
         _ if name.contains('.') => Some("operators of other libraries have to be written in PyTorch's own"),
         _ => None,

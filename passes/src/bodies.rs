@@ -1,0 +1,39 @@
+//! The bodies of loops go through the passes of their stage.
+
+use qcc_ir::Graph;
+use qcc_ir::ops::Op;
+
+use crate::{Context, Pass, PassError};
+
+/// Runs passes on the bodies of loops, and on those inside.
+#[derive(Debug)]
+pub(crate) struct Bodies(pub(crate) fn() -> Vec<Box<dyn Pass>>);
+
+impl Pass for Bodies {
+    fn name(&self) -> &'static str {
+        "bodies"
+    }
+
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        for node in g.order() {
+            let Op::Loop(op) = g.op(node) else { continue };
+            let mut body = op.graph()?;
+            for pass in self.0() {
+                if !pass.applies(cx) {
+                    continue;
+                }
+                pass.run(&mut body, cx)?;
+                body.sweep();
+            }
+            self.run(&mut body, cx)?;
+            let with = op.with(&body)?;
+            if with == *op {
+                continue;
+            }
+            let new = g.add(with, &g.operands(node), g.origin(node).clone())?;
+            let pairs: Vec<_> = g.results(node).zip(g.results(new)).collect();
+            pairs.into_iter().try_for_each(|(old, new)| g.replace(old, new))?;
+        }
+        Ok(())
+    }
+}
