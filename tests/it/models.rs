@@ -194,7 +194,7 @@ fn open_extents_serve_every_size() {
     let folder = tempfile::tempdir().unwrap();
     let table = oracle::python("open_shapes.py", folder.path());
     println!("{table}");
-    assert_eq!(table.lines().count(), 108, "{table}");
+    assert_eq!(table.lines().count(), 117, "{table}");
 }
 
 /// Shapes, positions and axes that are inputs of the model serve every value, in every runtime.

@@ -104,13 +104,13 @@ fn contract(n: &mut impl Build, a: Term, b: Term, later: &dyn Fn(&char) -> bool)
     let summed: Vec<char> = a.0.iter().copied().filter(|c| b.0.contains(c) && !later(c)).collect();
     let own = |t: &[char], o: &[char]| t.iter().copied().filter(|c| !o.contains(c)).collect::<Vec<char>>();
     let (rows, columns) = (own(&a.0, &b.0), own(&b.0, &a.0));
-    let (left, left_dims) = arranged(n, &a, [&shared, &rows, &summed])?;
-    let (right, right_dims) = arranged(n, &b, [&shared, &columns, &summed])?;
-    let product = n.add(MatMul { transpose_b: true }, &[left, right])?;
-    let batch = left_dims.0.iter().zip(&right_dims.0).map(|(l, r)| joint(l, r));
-    let batch = batch.collect::<Option<Vec<Dim>>>();
-    let batch = batch.ok_or_else(|| Refusal::Invalid(format!("an axis of {} and of {}", n.ty(left), n.ty(right))))?;
-    let product = n.reshape_to(product, batch.into_iter().chain(left_dims.1).chain(right_dims.1).collect())?;
+    let left = arranged(n, &a, [&shared, &rows, &summed])?;
+    let right = arranged(n, &b, [&shared, &columns, &summed])?;
+    let product = n.add(MatMul { transpose_b: true }, &[left.value, right.value])?;
+    let batch = left.batch.iter().zip(&right.batch).map(|(l, r)| joint(l, r)).collect::<Option<Vec<Dim>>>();
+    let unlike = || Refusal::Invalid(format!("an axis of {} and of {}", n.ty(left.value), n.ty(right.value)));
+    let dims = batch.ok_or_else(unlike)?.into_iter().chain(left.own).chain(right.own).collect();
+    let product = n.reshape_to(product, dims)?;
     Ok((shared.into_iter().chain(rows).chain(columns).collect(), product))
 }
 
@@ -130,8 +130,17 @@ fn joint(left: &Dim, right: &Dim) -> Option<Dim> {
     }
 }
 
-/// The term as `[batch.., own, reduced]`, and the extents of batch and own axes.
-fn arranged(n: &mut impl Build, term: &Term, order: [&[char]; 3]) -> Result<(ValueId, (Vec<Dim>, Vec<Dim>)), Refusal> {
+/// A term as `[batch.., own, reduced]`.
+struct Arranged {
+    value: ValueId,
+    /// The extents of the batch axes.
+    batch: Vec<Dim>,
+    /// Those of its own axes, which are one.
+    own: Vec<Dim>,
+}
+
+/// The term with its axes in this order: batch, own, reduced.
+fn arranged(n: &mut impl Build, term: &Term, order: [&[char]; 3]) -> Result<Arranged, Refusal> {
     let dims = n.shape(term.1).dims().to_vec();
     let place = |c: &char| term.0.iter().position(|d| d == c).unwrap_or(0);
     let perm: Extents = order.iter().copied().flatten().map(place).collect();
@@ -140,5 +149,5 @@ fn arranged(n: &mut impl Build, term: &Term, order: [&[char]; 3]) -> Result<(Val
     let v = n.transpose(term.1, &perm)?;
     let count = |dims: &[Dim]| Shape::count(dims).ok_or_else(|| Refusal::Open(n.shape(term.1).clone()));
     let flat = shared.iter().cloned().chain([count(&own)?, count(&summed)?]).collect();
-    Ok((n.reshape_to(v, flat)?, (shared, own)))
+    Ok(Arranged { value: n.reshape_to(v, flat)?, batch: shared, own })
 }

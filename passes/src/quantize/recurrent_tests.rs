@@ -66,7 +66,7 @@ const INPUTS: usize = 24;
 fn sample(i: usize) -> Vec<Tensor> {
     let value = |k: usize| {
         let (step, channel) = ((k / INPUTS) as f32, (k % INPUTS) as f32);
-        (step * (0.1 + i as f32 / 50.0)).sin() * (1.0 + channel / 24.0) + (channel * step).cos() / 50.0
+        libm::sinf(step * (0.1 + i as f32 / 50.0)) * (1.0 + channel / 24.0) + libm::cosf(channel * step) / 50.0
     };
     vec![Tensor::from_vec(Shape::known(&[STEPS, 1, INPUTS]), (0..STEPS * INPUTS).map(value).collect())]
 }
