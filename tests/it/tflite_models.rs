@@ -245,6 +245,21 @@ fn composite() -> Bytes {
     })
 }
 
+/// The transforms of two images, of which the operator takes a part: sizes, real or imaginary parts.
+fn spectrum(part: B) -> Bytes {
+    let complex = (entry(Stored::COMPLEX64, &[2, 4, 5]), None);
+    let operands = vec![float(&[2, 3, 9]), ints(&[2], &[4, 8])];
+    let model = one_operator(B::RFFT2D, 1, Options::None, operands, vec![complex]);
+    changed(&model, |tables| {
+        tables.operator_codes.push(OperatorCode::builtin(part, 1));
+        let main = &mut tables.subgraphs[0];
+        main.tensors.push(Entry { name: "part".into(), ..entry(Stored::FLOAT32, &[2, 4, 5]) });
+        let operator = Operator { opcode_index: 1, inputs: vec![2], outputs: vec![3], ..Operator::default() };
+        main.operators.push(operator);
+        main.outputs = vec![3];
+    })
+}
+
 /// A matrix of 4 bits with a scale for each 32 numbers of a row.
 fn in_blocks() -> Bytes {
     let weights: Vec<i8> = (0..64).map(|i: i32| (i * 37 % 251) as u8 as i8).collect();
@@ -275,6 +290,10 @@ pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
     vec![
         ("composite operator", composite()),
         ("weights in blocks", in_blocks()),
+        ("sizes of a spectrum", spectrum(B::COMPLEX_ABS)),
+        ("real parts of a spectrum", spectrum(B::REAL)),
+        ("imaginary parts of a spectrum", spectrum(B::IMAG)),
+        ("a spectrum as real numbers", spectrum(B::CAST)),
         (
             "strided slice with masks",
             one_operator(

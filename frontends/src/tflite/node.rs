@@ -1,6 +1,6 @@
 //! Import of one operator: access to its operands and options, and addition of its nodes.
 
-use qcc_formats::tflite::{Activation, FurtherOptions, Operator, Options};
+use qcc_formats::tflite::{Activation, FurtherOptions, Operator, Options, TensorType as Code};
 use qcc_ir::ops::{
     Clamp, Conv, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types, Unary, UnaryFn,
 };
@@ -142,8 +142,23 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     pub(super) fn optional(&mut self, i: usize) -> Result<Option<ValueId>, Refusal> {
         match self.operator.inputs.get(i) {
             None | Some(-1) => Ok(None),
+            Some(_) if self.is_complex(i) => Err(Refusal::Unsupported("it does not take complex numbers here".into())),
             Some(&tensor) => self.importer.value(tensor).map(Some),
         }
+    }
+
+    /// True where the elements of input `i` are complex numbers.
+    pub(super) fn is_complex(&self, i: usize) -> bool {
+        let entry = self.operator.inputs.get(i).and_then(|&tensor| self.importer.entry(tensor).ok());
+        entry.is_some_and(|entry| entry.elem == Code::COMPLEX64)
+    }
+
+    /// Input `i`, complex numbers: their parts are a last axis.
+    pub(super) fn complex(&mut self, i: usize) -> Result<ValueId, Refusal> {
+        if !self.is_complex(i) {
+            return Err(Refusal::Invalid(format!("input {i} has no complex numbers")));
+        }
+        self.importer.value(self.operator.inputs[i])
     }
 
     /// Input `i`.

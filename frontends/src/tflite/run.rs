@@ -2,7 +2,7 @@
 
 use qcc_formats::tflite::{Operator, OperatorCode, TensorType};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Origin, ValueId};
+use qcc_ir::{Elem, Origin, ValueId};
 
 use super::custom::custom;
 use super::importer::{Binding, Importer};
@@ -26,7 +26,7 @@ impl<'m> Importer<'m> {
             self.operator(operator);
         }
         for (&tensor, name) in self.main.outputs.iter().zip(outputs) {
-            match self.value(tensor) {
+            match self.output(tensor) {
                 Ok(value) => {
                     notes.extend(self.interface("output", tensor, name));
                     self.graph.add_output(name.as_str(), value);
@@ -45,6 +45,15 @@ impl<'m> Importer<'m> {
             self.graph.add_output(output.as_str(), next);
         }
         Imported::complete(self.graph, notes, self.errors)
+    }
+
+    /// The value of an output of the model.
+    fn output(&mut self, tensor: i32) -> Result<ValueId, Refusal> {
+        if self.entry(tensor)?.elem == TensorType::COMPLEX64 {
+            let name = &self.entry(tensor)?.name;
+            return Err(Refusal::Unsupported(format!("output {name} has complex numbers")));
+        }
+        self.value(tensor)
     }
 
     pub(super) fn operator(&mut self, operator: &'m Operator) {
@@ -89,7 +98,12 @@ impl<'m> Importer<'m> {
         }
         for (tensor, &value) in outputs.into_iter().zip(values) {
             let entry = self.entry(tensor)?;
-            let (declared, found) = (types::elem(entry)?, &self.graph.ty(value).elem);
+            let declared = match entry.elem {
+                // Their parts are a last axis.
+                TensorType::COMPLEX64 => Elem::F32,
+                _ => types::elem(entry)?,
+            };
+            let found = &self.graph.ty(value).elem;
             if declared != *found {
                 let name = &entry.name;
                 return Err(Refusal::Invalid(format!("{name} is declared {declared}; the operator gives {found}")));

@@ -1,11 +1,11 @@
 //! Fourier transforms: products with constant matrices.
 
-use qcc_ir::ops::{Conv, Extents, MatMul, Range, Slice};
+use qcc_ir::ops::{Conv, Extents};
 use qcc_ir::{Elem, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::fourier::Basis;
+use crate::build::fourier::{Basis, Transform, transformed};
 use crate::build::{Build, Operands, Values, count_axis, extent, one};
 use crate::refusal::Refusal;
 
@@ -22,8 +22,7 @@ fn dft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         _ => n.optional_integers(2)?.and_then(|axis| axis.first().copied()).unwrap_or(-2),
     };
     let axis = count_axis(axis, rank)?;
-    let dims = n.dims(x)?;
-    let (given, parts) = (dims[axis], dims[rank - 1]);
+    let (given, parts) = (n.extent(x, axis)?, n.extent(x, rank - 1)?);
     if axis + 1 == rank || !(1..=2).contains(&parts) || given == 0 {
         return Err(Refusal::Invalid(format!("a transform along axis {axis} of {}", n.ty(x))));
     }
@@ -38,44 +37,7 @@ fn dft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if length == 0 || half && !inverse && parts == 2 || to_float && parts == 1 {
         return Err(Refusal::Invalid(format!("a transform of length {length} of {}", n.ty(x))));
     }
-    let basis = Basis { length, onesided: half, scale: if inverse { 1.0 / length as f64 } else { 1.0 } };
-    if to_float && given != basis.frequencies() {
-        let message = format!("an inverse transform of {given} frequencies to {length} elements is not supported");
-        return Err(Refusal::Unsupported(message));
-    }
-    let used = given.min(length);
-    let x = if used < given {
-        n.add(Slice { ranges: vec![Range { axis, start: 0, len: used, step: 1 }] }, &[x])?
-    } else {
-        x
-    };
-    let (results, out) = if to_float { (length, 1) } else { (basis.frequencies(), 2) };
-    // Rows are pairs of element and part, columns pairs of result and part.
-    let (rows, columns) = (used * parts, results * out);
-    let matrix = Basis::tensor(n, x, &[rows, columns], |i| {
-        let (row, column) = (i / columns, i % columns);
-        let [t, from, f, to] = [row / parts, row % parts, column / out, column % out];
-        let [cos, sin] = basis.wave(f, t);
-        let sin = if inverse { sin } else { -sin };
-        // The other half of the spectrum is the conjugate of this one.
-        let twice = if to_float && t > 0 && 2 * t != length { 2.0 } else { 1.0 };
-        twice
-            * match (from, to) {
-                (0, 0) | (1, 1) => cos,
-                (0, _) => sin,
-                _ => -sin,
-            }
-    })?;
-    let mut perm: Extents = (0..rank).filter(|&a| a != axis && a + 1 != rank).collect();
-    let outer: Extents = perm.iter().map(|&a| dims[a]).collect();
-    perm.extend([axis, rank - 1]);
-    let x = n.transpose(x, &perm)?;
-    let x = n.reshape(x, &[outer.iter().product(), rows])?;
-    let y = n.add(MatMul { transpose_b: false }, &[x, matrix])?;
-    let apart: Extents = outer.into_iter().chain([results, out]).collect();
-    let y = n.reshape(y, &apart)?;
-    let back: Extents = (0..rank).filter_map(|a| perm.iter().position(|&p| p == a)).collect();
-    one(n.transpose(y, &back)?)
+    one(transformed(n, x, Transform { axis, length, inverse, onesided: half })?)
 }
 
 /// Transforms of sliding windows of a signal, `[N, L]` or `[N, L, parts]`: a convolution. The result is `[N, windows,

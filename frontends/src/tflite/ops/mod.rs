@@ -9,6 +9,7 @@ use super::node::NodeCx;
 use crate::build::Values;
 use crate::refusal::Refusal;
 
+mod complex;
 mod control;
 mod conv;
 mod elementwise;
@@ -31,7 +32,8 @@ pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 /// A built-in operator and its import function.
 type Row = (B, Import);
 
-const FAMILIES: [&[Row]; 14] = [
+const FAMILIES: [&[Row]; 15] = [
+    complex::ROWS,
     control::ROWS,
     conv::ROWS,
     elementwise::ROWS,

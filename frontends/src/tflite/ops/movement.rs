@@ -10,7 +10,7 @@ use qcc_ir::ops::{
 use qcc_ir::{Dim, Expr, Shape, ValueId};
 
 use super::super::node::NodeCx;
-use super::{Row, positive};
+use super::{Row, complex, positive};
 use crate::build::movement::{self, Cut};
 use crate::build::pad::{Beyond, continued, filled};
 use crate::build::{Build, Operands, Values, computed, count_axes, count_axis, extent, extents, one};
@@ -66,6 +66,9 @@ fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 }
 
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    if n.is_complex(0) {
+        return complex::squeezed(n);
+    }
     let o: Squeeze = n.options()?;
     let x = n.input(0)?;
     let asked: Vec<i64> = o.squeeze_dims.iter().map(|&a| a.into()).collect();

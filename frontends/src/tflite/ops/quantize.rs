@@ -4,7 +4,7 @@ use qcc_formats::tflite::BuiltinOperator as B;
 use qcc_ir::Elem;
 
 use super::super::node::NodeCx;
-use super::Row;
+use super::{Row, complex};
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
@@ -38,7 +38,9 @@ fn densify(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 }
 
 fn cast(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, to) = (n.input(0)?, n.declared(0)?);
+    let to = n.declared(0)?;
+    // Of complex numbers the real part is kept.
+    let x = if n.is_complex(0) { complex::part(n, 0)? } else { n.input(0)? };
     if to.qparams().is_some() || n.ty(x).elem.qparams().is_some() {
         return Err(Refusal::Unsupported("a cast of stored integers that have a scale is not supported".into()));
     }
