@@ -118,7 +118,8 @@ fn held_against_litert(runtime: &Runtime, most: i64) -> [usize; 3] {
 #[test]
 fn quantized_models_keep_their_integers_in_litert() {
     let [refused, right, equal] = held_against_litert(&LITERT, 1);
-    assert!(refused == 0 && right > 130 && equal * 100 > right * 95, "{refused} {right} {equal}");
+    // Those that are not equal are composed of other operators.
+    assert!(refused == 0 && right > 130 && equal > 140, "{refused} {right} {equal}");
 }
 
 #[test]
