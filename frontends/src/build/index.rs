@@ -6,8 +6,8 @@ use qcc_ir::ops::{
 };
 use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
-use super::computed::{counted, found, fresh};
-use super::{Build, Values, extent};
+use super::computed::{counted, found, fresh, one_defined};
+use super::{Build, Operands, Values, extent};
 use crate::refusal::Refusal;
 
 /// The range of a slice `start`, `end`, `step`: negative positions count from the end, all are clamped to the axis.
@@ -115,6 +115,24 @@ fn placed(n: &mut impl Build, x: ValueId, slice: &OpenSlice, places: ValueId) ->
     let start = n.add_whole(vec![slice.start.clone()], Extents::new())?;
     let places = n.binary(BinaryFn::Add, places, start)?;
     n.add(Gather { axis: slice.axis }, &[x, places])
+}
+
+/// The first of the elements of an axis of `x` that `sorted` puts in order, given how many there may be: as many as the integer
+/// at operand `i` says. Where that is known at run time only, all are put in order.
+pub(crate) fn first_sorted<N: Operands>(
+    n: &mut N,
+    (x, axis, i): (ValueId, usize, usize),
+    sorted: impl FnOnce(&mut N, usize) -> Result<Values, Refusal>,
+) -> Result<Values, Refusal> {
+    let Some(k) = n.computed(i)? else {
+        let k = extent(n.integer(i)?)?;
+        return sorted(n, k);
+    };
+    let len = one_defined(n, k)?;
+    let all = n.extent(x, axis)?;
+    let sorted = sorted(n, all)?;
+    let first = |v| n.add(OpenSlice { axis, start: Expr::default(), len: len.clone() }, &[v]);
+    sorted.into_iter().map(first).collect()
 }
 
 /// Refuses constant indices that are out of range, before they are combined to tuples. Column `i` indexes an axis of

@@ -1,10 +1,10 @@
 //! Operators that compute or use indices.
 
 use qcc_ir::ops::{
-    ArgReduce, BinaryFn, Concat, CumSum, Expand, Extents, Gather, GatherElements, GatherNd, OpenSlice, Range, Reverse,
-    ScatterFn, Select, Slice, TopK,
+    ArgReduce, BinaryFn, Concat, CumSum, Expand, Extents, Gather, GatherElements, GatherNd, Range, Reverse, ScatterFn,
+    Select, Slice, TopK,
 };
-use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
+use qcc_ir::{Dim, Elem, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -174,25 +174,12 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.int("axis", -1)?;
     let axis = n.axis(axis, x)?;
     let (largest, _) = (n.flag("largest", true)?, n.flag("sorted", true)?);
-    if n.opset() >= 10 && n.computed(1)?.is_some() {
-        return computed_top_k(n, x, axis, largest);
+    let sorted = |n: &mut NodeCx<'_, '_>, k| n.add_all(TopK { k, axis, largest }, &[x]);
+    if n.opset() >= 10 {
+        return index::first_sorted(n, (x, axis, 1), sorted);
     }
-    let k = if n.opset() < 10 {
-        n.optional_int("k")?.ok_or(Refusal::Attribute { name: "k".into(), problem: "is missing" })?
-    } else {
-        n.integer(1)?
-    };
-    n.add_all(TopK { k: extent(k)?, axis, largest }, &[x])
-}
-
-/// The first of all elements in order, as many as are known at run time only.
-fn computed_top_k(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, largest: bool) -> Result<Values, Refusal> {
-    let k = n.input(1)?;
-    let len = computed::one_defined(n, k)?;
-    let k = n.dims(x)?[axis];
-    let sorted = n.add_all(TopK { k, axis, largest }, &[x])?;
-    let first = |v| n.add(OpenSlice { axis, start: Expr::default(), len: len.clone() }, &[v]);
-    sorted.into_iter().map(first).collect()
+    let k = n.optional_int("k")?.ok_or(Refusal::Attribute { name: "k".into(), problem: "is missing" })?;
+    sorted(n, extent(k)?)
 }
 
 /// `on` where the index along the new axis equals the given one, `off` elsewhere. Negative indices count from the end.

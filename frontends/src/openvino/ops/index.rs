@@ -1,13 +1,13 @@
 //! Operations that compute or use indices.
 
-use qcc_ir::ops::{Gather, GatherElements, GatherNd, OpenSlice, ScatterFn, TopK};
-use qcc_ir::{Elem, Expr, ValueId};
+use qcc_ir::Elem;
+use qcc_ir::ops::{Gather, GatherElements, GatherNd, ScatterFn, TopK};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::index::{Places, non_zero};
+use crate::build::index::{Places, first_sorted, non_zero};
 use crate::build::range::range;
-use crate::build::{Build, Operands, Values, computed, count_axis, extent, movement, one};
+use crate::build::{Build, Values, count_axis, extent, movement, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -107,18 +107,8 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis: i64 = n.required("axis")?;
     let x = n.input(0)?;
     let axis = count_axis(axis, n.rank(x))?;
-    let len = match n.computed(1)? {
-        Some(k) => Some(computed::one_defined(n, k)?),
-        None => None,
-    };
-    let k = match len {
-        Some(_) => n.extent(x, axis)?,
-        None => extent(n.integer(1)?)?,
-    };
-    let both = n.add_all(TopK { k, axis, largest }, &[x])?;
-    let places: ValueId = n.cast(both[1], to)?;
-    let Some(len) = len else { return Ok([both[0], places].into_iter().collect()) };
-    // The first of all elements in order.
-    let first = |v| n.add(OpenSlice { axis, start: Expr::default(), len: len.clone() }, &[v]);
-    [both[0], places].into_iter().map(first).collect()
+    first_sorted(n, (x, axis, 1), |n, k| {
+        let both = n.add_all(TopK { k, axis, largest }, &[x])?;
+        Ok([both[0], n.cast(both[1], to)?].into_iter().collect())
+    })
 }

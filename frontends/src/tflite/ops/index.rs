@@ -1,12 +1,12 @@
 //! Operators that compute or use indices.
 
 use qcc_formats::tflite::{BuiltinOperator as B, Gather as GatherOptions, OneHot};
-use qcc_ir::ops::{Binary, BinaryFn, Expand, Gather, GatherNd, OpenSlice, ScatterFn, ScatterNd, Select, TopK};
-use qcc_ir::{Dim, Elem, Expr, Shape, ValueId};
+use qcc_ir::ops::{Binary, BinaryFn, Expand, Gather, GatherNd, ScatterFn, ScatterNd, Select, TopK};
+use qcc_ir::{Dim, Elem, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::index::non_zero;
+use crate::build::index::{first_sorted, non_zero};
 use crate::build::{Build, Operands, Values, computed, count_axis, extent, movement, one};
 use crate::refusal::Refusal;
 
@@ -107,18 +107,8 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axis = n.axis(-1, x)?;
     let (values, indices) = (n.declared(0)?, n.declared(1)?);
-    let len = match n.computed(1)? {
-        Some(k) => Some(computed::one_defined(n, k)?),
-        None => None,
-    };
-    let k = match len {
-        Some(_) => n.extent(x, axis)?,
-        None => extent(n.integer(1)?)?,
-    };
-    let values = n.add_as(TopK { k, axis, largest: true }, &[x], &values)?;
-    let indices = n.cast(values.node.value(1), indices)?;
-    let Some(len) = len else { return Ok(Values::from_slice(&[values, indices])) };
-    // The first of all elements in order.
-    let first = |v| n.add(OpenSlice { axis, start: Expr::default(), len: len.clone() }, &[v]);
-    [values, indices].into_iter().map(first).collect()
+    first_sorted(n, (x, axis, 1), |n, k| {
+        let values = n.add_as(TopK { k, axis, largest: true }, &[x], &values)?;
+        Ok([values, n.cast(values.node.value(1), indices)?].into_iter().collect())
+    })
 }
