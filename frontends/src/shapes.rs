@@ -108,8 +108,8 @@ fn agreed(symbols: &FxHashMap<&str, Option<usize>>) -> Symbols {
 }
 
 /// Imports a model by `at`, which takes the shapes of its inputs, with the extents open that have no value. Where that is not
-/// possible, with the settled ones, in which a batch without a value is 1, or with that batch and the others open. `unknown` gives errors that do not depend on
-/// shapes.
+/// possible, with the settled ones, in which a batch without a value is 1, or with that batch and the others open.
+/// `unknown` gives errors that do not depend on shapes.
 ///
 /// # Errors
 /// Those of the import, and of settled shapes that are missing.

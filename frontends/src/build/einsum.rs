@@ -107,9 +107,8 @@ fn contract(n: &mut impl Build, a: Term, b: Term, later: &dyn Fn(&char) -> bool)
     let left = arranged(n, &a, [&shared, &rows, &summed])?;
     let right = arranged(n, &b, [&shared, &columns, &summed])?;
     let product = n.add(MatMul { transpose_b: true }, &[left.value, right.value])?;
-    let batch = left.batch.iter().zip(&right.batch).map(|(l, r)| joint(l, r)).collect::<Option<Vec<Dim>>>();
-    let unlike = || Refusal::Invalid(format!("an axis of {} and of {}", n.ty(left.value), n.ty(right.value)));
-    let dims = batch.ok_or_else(unlike)?.into_iter().chain(left.own).chain(right.own).collect();
+    let batch = n.shape(product).dims()[..shared.len()].to_vec();
+    let dims = batch.into_iter().chain(left.own).chain(right.own).collect();
     let product = n.reshape_to(product, dims)?;
     Ok((shared.into_iter().chain(rows).chain(columns).collect(), product))
 }
@@ -121,21 +120,10 @@ fn only(n: &mut impl Build, term: Term, keep: impl Fn(&char) -> bool) -> Result<
     Ok((term.0.into_iter().filter(|c| keep(c)).collect(), v))
 }
 
-/// The extent of an axis that two terms have, which may broadcast.
-fn joint(left: &Dim, right: &Dim) -> Option<Dim> {
-    match (left.known(), right.known()) {
-        (Some(1), _) => Some(right.clone()),
-        (_, Some(1)) => Some(left.clone()),
-        _ => left.agreed(right),
-    }
-}
-
 /// A term as `[batch.., own, reduced]`.
 struct Arranged {
     value: ValueId,
-    /// The extents of the batch axes.
-    batch: Vec<Dim>,
-    /// Those of its own axes, which are one.
+    /// The extents of its own axes, which are one.
     own: Vec<Dim>,
 }
 
@@ -148,6 +136,7 @@ fn arranged(n: &mut impl Build, term: &Term, order: [&[char]; 3]) -> Result<Arra
     let [shared, own, summed] = order.map(extents);
     let v = n.transpose(term.1, &perm)?;
     let count = |dims: &[Dim]| Shape::count(dims).ok_or_else(|| Refusal::Open(n.shape(term.1).clone()));
-    let flat = shared.iter().cloned().chain([count(&own)?, count(&summed)?]).collect();
-    Ok(Arranged { value: n.reshape_to(v, flat)?, batch: shared, own })
+    let [own_count, sums] = [count(&own)?, count(&summed)?];
+    let flat = shared.into_iter().chain([own_count, sums]).collect();
+    Ok(Arranged { value: n.reshape_to(v, flat)?, own })
 }

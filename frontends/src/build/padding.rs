@@ -26,10 +26,7 @@ impl Odd {
 /// The padding before and after an axis where it is the same for all extents that the axis may have. More of it may be after
 /// the axis than some of them need, but no window begins there.
 pub(crate) fn same_padding(image: &Dim, reach: usize, stride: usize, odd: Odd) -> Option<[usize; 2]> {
-    let needed = |extent: usize| {
-        let steps = extent.div_ceil(stride).max(1);
-        odd.halve(((steps - 1) * stride + reach).saturating_sub(extent))
-    };
+    let needed = |extent| needed(extent, reach, stride, odd);
     if let Some(extent) = image.known() {
         return Some(needed(extent));
     }
@@ -46,9 +43,15 @@ pub(crate) fn same_padding(image: &Dim, reach: usize, stride: usize, odd: Odd) -
     (reach..reach + stride).all(suits).then_some([before, after])
 }
 
+/// The padding before and after an axis of this extent.
+fn needed(extent: usize, reach: usize, stride: usize, odd: Odd) -> [usize; 2] {
+    let steps = extent.div_ceil(stride).max(1);
+    odd.halve(((steps - 1) * stride + reach).saturating_sub(extent))
+}
+
 /// The most padding before and after an axis of any extent.
 fn most(reach: usize, stride: usize, odd: Odd) -> [usize; 2] {
-    let of = |extent: usize| odd.halve(((extent.div_ceil(stride) - 1) * stride + reach).saturating_sub(extent));
+    let of = |extent| needed(extent, reach, stride, odd);
     (1..=stride).map(of).fold([0, 0], |[a, b], [c, d]| [a.max(c), b.max(d)])
 }
 

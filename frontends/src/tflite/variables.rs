@@ -51,14 +51,12 @@ pub(super) fn states(model: &Model, main: &SubGraph, taken: &[String]) -> Result
     let mut states: Vec<State> = tensors.collect();
     let initial = initial(model, main)?;
     let handles = handles(model, main);
+    let variables: FxHashMap<i32, &VarHandle> = named(model, main).collect();
+    let mut known = FxHashSet::default();
     for operator in main.operators.iter().filter(|o| code(model, o) == Some(B::READ_VARIABLE)) {
         let (Some(handle), Some(&typed)) = (operator.inputs.first(), operator.outputs.first()) else { continue };
-        let Some(&tensor) = handles.get(handle) else { continue };
-        if states.iter().any(|state| state.tensor == tensor) {
-            continue;
-        }
-        let variable =
-            main.operators.iter().find_map(|o| variable(model, o).filter(|_| o.outputs.first() == Some(&tensor)));
+        let Some(&tensor) = handles.get(handle).filter(|&&tensor| known.insert(tensor)) else { continue };
+        let variable = variables.get(&tensor).copied();
         let name = unique(variable.map_or("", |v| &v.shared_name), tensor);
         let first = variable.and_then(|v| initial.get(&(&*v.container, &*v.shared_name)));
         states.push(State { tensor, typed, name, first: first.cloned().unwrap_or_else(|| ZEROS.into()) });
@@ -69,8 +67,14 @@ pub(super) fn states(model: &Model, main: &SubGraph, taken: &[String]) -> Result
 /// The first handle of its variable for each handle of a subgraph.
 pub(super) fn handles(model: &Model, graph: &SubGraph) -> FxHashMap<i32, i32> {
     let mut first: FxHashMap<(&str, &str), i32> = FxHashMap::default();
-    let handles = graph.operators.iter().filter_map(|o| Some((variable(model, o)?, *o.outputs.first()?)));
-    handles.map(|(v, tensor)| (tensor, *first.entry((&v.container, &v.shared_name)).or_insert(tensor))).collect()
+    named(model, graph)
+        .map(|(tensor, v)| (tensor, *first.entry((&v.container, &v.shared_name)).or_insert(tensor)))
+        .collect()
+}
+
+/// The handles of a subgraph, and their variables.
+fn named<'m>(model: &'m Model, graph: &'m SubGraph) -> impl Iterator<Item = (i32, &'m VarHandle)> {
+    graph.operators.iter().filter_map(|o| Some((*o.outputs.first()?, variable(model, o)?)))
 }
 
 fn code(model: &Model, operator: &Operator) -> Option<B> {
