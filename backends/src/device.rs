@@ -97,8 +97,10 @@ pub(crate) enum Takes {
 
 /// The rule of a device whose tensors have known extents, if an operator on such operands breaks it.
 pub(crate) fn known_extents(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
-    if let Op::Loop(_) = op {
-        return Some("it has no loops whose number of iterations is known at run time only");
+    match op {
+        Op::Loop(_) => return Some("it has no loops whose number of iterations is known at run time only"),
+        Op::If(_) => return Some("it has no branches"),
+        _ => {}
     }
     let counted = matches!(op, Op::Define(_) | Op::NonZero(_) | Op::NonMaxSuppression(_));
     let open = counted || op.is_open() || x.iter().any(|t| t.shape.is_open());

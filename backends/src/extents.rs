@@ -122,9 +122,10 @@ fn symbol<A: Arithmetic>(a: &mut A, name: &str) -> Result<A::Value, Unsupported>
 /// The value of a symbol that a node defines, which has been computed.
 fn computed<A: Arithmetic>(a: &mut A, name: &str) -> Result<A::Value, Unsupported> {
     let graph = a.graph();
-    let node = graph.definition(name).ok_or_else(|| format!("no node defines {name}"))?;
+    // In a graph inside an operator it may be an extent of an input.
+    let Some(node) = graph.definition(name) else { return symbol(a, name) };
     let op = graph.op(node);
-    if let Some((result, axis)) = op.counted() {
+    if let Some((result, axis)) = op.counted(name) {
         return Ok(a.extent(node.value(result), axis));
     }
     let i = op.defines().iter().position(|symbol| symbol == name).unwrap_or(0);

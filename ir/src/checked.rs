@@ -2,7 +2,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::ops::{Conv, LayoutRule, Op};
+use crate::ops::{Body, Conv, LayoutRule, Op};
 use crate::target::Target;
 use crate::types::{Dim, Layout, TensorType};
 
@@ -78,7 +78,7 @@ impl<'g> Checked<'g> {
         if !self.target.has_quantized_interface() && self.is_quantized_interface(node) {
             return Some(self.refusal(node, "its inputs and outputs are not quantized"));
         }
-        if let Some(odd) = self.wrong_in_body(op) {
+        if let Some(odd) = self.wrong_inside(op) {
             return Some(odd);
         }
         if let Err(why) = kernel.takes(self.graph, node) {
@@ -90,13 +90,13 @@ impl<'g> Checked<'g> {
         Some(error.with_help("lay the graph out for the target before it is written"))
     }
 
-    /// The first error in the body of a loop.
-    fn wrong_in_body(&self, op: &Op) -> Option<Diagnostic> {
-        let Op::Loop(op) = op else { return None };
-        match op.graph() {
-            Ok(body) => Checked::new(&body, self.target).err()?.into_iter().next(),
+    /// The first error in the graphs inside the operator.
+    fn wrong_inside(&self, op: &Op) -> Option<Diagnostic> {
+        let first = |body: &Body| match body.graph() {
+            Ok(graph) => Checked::new(graph, self.target).err()?.into_iter().next(),
             Err(e) => Some(Diagnostic::error("ill-typed-graph", e.to_string())),
-        }
+        };
+        op.bodies().into_iter().find_map(first)
     }
 
     /// True for a node whose result is a quantized input or output of the graph.

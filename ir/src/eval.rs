@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use crate::error::{EvalError, TypeError};
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::ops::{Loop, Op, PadMode, QuantRule, Tensors, Transpose};
+use crate::ops::{If, Loop, Op, PadMode, QuantRule, Tensors, Transpose};
 use crate::types::{Dim, Elem, Layout, Shape, Symbols, Tensor, TensorType};
 
 pub use crate::kernels::index::within as indices_within;
@@ -228,7 +228,8 @@ impl<'g> Executor<'g> {
         let operands: Option<SmallVec<[&Tensor; 4]>> = step.operands.iter().map(|s| s.value(values)).collect();
         let operands = operands.ok_or(EvalError::Unknown("an operand"))?;
         let (op, results) = (self.graph.op(step.node), self.graph.result_types(step.node));
-        match op.bind(symbols) {
+        // Graphs inside are run with symbols of their own.
+        match op.bodies().is_empty().then(|| op.bind(symbols)).flatten() {
             Some(bound) => evaluate_node(&bound, &operands, &results),
             None => evaluate_node(op, &operands, &results),
         }
@@ -377,6 +378,7 @@ pub fn evaluate_node(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> R
     let values = match op {
         Op::Relayout(_) => Tensors::from_elem(operands[0].clone(), 1),
         Op::Loop(op) => repeated(op, operands)?,
+        Op::If(op) => chosen(op, operands)?,
         _ => {
             let rows: SmallVec<[Tensor; 4]> =
                 operands.iter().map(|t| relayout(t, &Layout::row_major(t.ty().rank()))).collect::<Result<_, _>>()?;
@@ -398,35 +400,48 @@ const MOST_ITERATIONS: i64 = 1 << 20;
 
 /// Runs the body of a loop while its condition holds.
 fn repeated(op: &Loop, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-    let body = op.graph()?;
-    let executor = Executor::new(&body);
+    let (types, body) = (op.rows(), op.body.graph()?);
+    let executor = Executor::new(body);
     let number = |t: &Tensor| t.integers().and_then(|values| values.first().copied()).unwrap_or(0);
     let (most, mut again) = (number(operands[0]), number(operands[1]) != 0);
-    let (carried, reads) = operands[2..].split_at(op.carried.len());
+    let (carried, reads) = operands[2..].split_at(op.carried);
     let mut carried: Vec<Tensor> = carried.iter().map(|&t| t.clone()).collect();
-    let mut rows: Vec<Vec<u8>> = vec![Vec::new(); op.rows.len()];
+    let inputs = |iteration: i64, carried: &[Tensor]| -> Vec<Tensor> {
+        let reads = reads.iter().map(|&t| t.clone());
+        std::iter::once(Tensor::scalar(iteration)).chain(carried.iter().cloned()).chain(reads).collect()
+    };
+    let mut rows: Vec<Vec<u8>> = vec![Vec::new(); types.len()];
     let mut iteration = 0i64;
     while again && iteration < most {
         if iteration == MOST_ITERATIONS {
             return Err(EvalError::Kernel(format!("a loop of more than {MOST_ITERATIONS} iterations")));
         }
-        let inputs: Vec<Tensor> = std::iter::once(Tensor::scalar(iteration))
-            .chain(std::mem::take(&mut carried))
-            .chain(reads.iter().map(|&t| t.clone()))
-            .collect();
-        let outputs = executor.run(&inputs, &mut |_, _| ()).map_err(|e| EvalError::Kernel(e.to_string()))?;
+        let outputs =
+            executor.run(&inputs(iteration, &carried), &mut |_, _| ()).map_err(|e| EvalError::Kernel(e.to_string()))?;
         let mut outputs = outputs.into_iter();
         again = outputs.next().is_some_and(|condition| number(&condition) != 0);
-        carried = outputs.by_ref().take(op.carried.len()).collect();
+        carried = outputs.by_ref().take(op.carried).collect();
         rows.iter_mut().zip(outputs).for_each(|(rows, row)| rows.extend_from_slice(row.data()));
         iteration += 1;
     }
-    let stacked = op.rows.iter().zip(rows).map(|(row, bytes)| {
-        let dims = std::iter::once(Dim::Known(iteration as usize)).chain(row.shape.dims().iter().cloned());
+    let inputs = inputs(iteration, &carried);
+    let symbols = check_inputs(body, &inputs).map_err(|e| EvalError::Kernel(e.to_string()))?;
+    let stacked = types.iter().zip(rows).map(|(row, bytes)| {
+        let row_shape = row.shape.bind(&symbols);
+        let dims = std::iter::once(Dim::Known(iteration as usize)).chain(row_shape.dims().iter().cloned());
         Tensor::new(TensorType::new(row.elem.clone(), dims.collect()), bytes.into())
     });
     let results: Option<Tensors> = carried.into_iter().map(Some).chain(stacked).collect();
     results.ok_or(EvalError::Unknown("a row of a loop"))
+}
+
+/// Computes the branch that the condition selects.
+fn chosen(op: &If, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+    let holds = operands[0].integers().and_then(|values| values.first().copied()).unwrap_or(0) != 0;
+    let branch = if holds { &op.then } else { &op.otherwise };
+    let reads: Vec<Tensor> = operands[1..].iter().map(|&t| t.clone()).collect();
+    let outputs = Executor::new(branch.graph()?).run(&reads, &mut |_, _| ());
+    outputs.map(Tensors::from_vec).map_err(|e| EvalError::Kernel(e.to_string()))
 }
 
 /// Evaluates on row-major operands, in integer arithmetic where the operator has it for quantized operands.

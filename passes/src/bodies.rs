@@ -1,11 +1,10 @@
-//! The bodies of loops go through the passes of their stage.
+//! Graphs inside operators go through the passes of their stage.
 
 use qcc_ir::Graph;
-use qcc_ir::ops::Op;
 
 use crate::{Context, Pass, PassError};
 
-/// Runs passes on the bodies of loops, and on those inside.
+/// Runs passes on the graphs inside operators, and on those inside.
 #[derive(Debug)]
 pub(crate) struct Bodies(pub(crate) fn() -> Vec<Box<dyn Pass>>);
 
@@ -16,18 +15,22 @@ impl Pass for Bodies {
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
         for node in g.order() {
-            let Op::Loop(op) = g.op(node) else { continue };
-            let mut body = op.graph()?;
-            for pass in self.0() {
-                if !pass.applies(cx) {
-                    continue;
+            let op = g.op(node).clone();
+            let mut bodies = Vec::new();
+            for body in op.bodies() {
+                let mut body = body.graph()?.clone();
+                for pass in self.0() {
+                    if !pass.applies(cx) {
+                        continue;
+                    }
+                    pass.run(&mut body, cx)?;
+                    body.sweep();
                 }
-                pass.run(&mut body, cx)?;
-                body.sweep();
+                self.run(&mut body, cx)?;
+                bodies.push(body.into());
             }
-            self.run(&mut body, cx)?;
-            let with = op.with(&body)?;
-            if with == *op {
+            let with = op.with_bodies(bodies);
+            if with == op {
                 continue;
             }
             let new = g.add(with, &g.operands(node), g.origin(node).clone())?;

@@ -1,4 +1,4 @@
-//! Operators that keep the element types that are declared for them: custom ones, and loops.
+//! Operators that keep the element types that are declared for them: custom ones, and those with graphs inside.
 
 use qcc_ir::ops::{Cast, Op};
 use qcc_ir::{Elem, Graph, NodeId};
@@ -9,11 +9,10 @@ use crate::PassError;
 pub(crate) fn as_declared(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
     let declared: Vec<Elem> = match g.op(node) {
         Op::Custom(custom) => custom.operands.iter().flatten().map(|ty| ty.elem.clone()).collect(),
-        Op::Loop(op) => {
-            let values = op.carried.iter().chain(&op.reads).map(|ty| ty.elem.clone());
-            [Elem::I64, Elem::Bool].into_iter().chain(values).collect()
-        }
-        _ => return Ok(()),
+        op => match op.declared_elements() {
+            Some(elements) => elements,
+            None => return Ok(()),
+        },
     };
     for (i, (v, to)) in g.operands(node).into_iter().zip(declared).enumerate() {
         if to.qparams().is_none() && g.ty(v).elem != to {

@@ -445,29 +445,24 @@ impl<'g> Emitter<'g> {
         self.tensor_names.unique(wanted)
     }
 
-    /// Writes the graph of a body: `write` adds its nodes and returns the names of its inputs.
+    /// Writes the graph of a body: `write` adds its nodes and returns its inputs.
     pub(super) fn nested(
         &mut self,
         body: &Graph,
-        write: impl FnOnce(&mut Emitter<'_>, &Graph) -> Result<Vec<Name>, Unsupported>,
+        write: impl FnOnce(&mut Emitter<'_>) -> Result<Vec<ValueInfoProto>, Unsupported>,
     ) -> Result<GraphProto, Unsupported> {
         let mut inner = Emitter::new(body, self.options);
         // Names, operator sets and what they lack are those of the model.
         inner.exchange(self);
-        let inputs = write(&mut inner, body);
+        let input = write(&mut inner);
         inner.exchange(self);
         let Emitter { nodes, initializers, value_info: values, .. } = inner;
-        let ty = |v: ValueId, name: &str| value_info(name, body.ty(v));
-        let running = TensorType::new(Elem::Bool, Shape::scalar());
-        let inputs = inputs?;
-        let mut types: Vec<TensorType> = body.inputs().map(|v| body.ty(v).clone()).collect();
-        types.insert(1, running);
         Ok(GraphProto {
             node: nodes,
             name: Some(body.name.clone()),
             initializer: initializers,
-            input: inputs.iter().zip(&types).map(|(name, ty)| value_info(name, ty)).collect(),
-            output: body.outputs().iter().map(|o| ty(o.value, &o.name)).collect(),
+            input: input?,
+            output: body.outputs().iter().map(|o| value_info(&o.name, body.ty(o.value))).collect(),
             value_info: values,
             ..GraphProto::default()
         })
@@ -622,7 +617,8 @@ pub(super) fn element(elem: &Elem) -> DataType {
     }
 }
 
-fn value_info(name: &str, ty: &TensorType) -> ValueInfoProto {
+/// The declaration of a tensor.
+pub(super) fn value_info(name: &str, ty: &TensorType) -> ValueInfoProto {
     let dim = |d: &Dim| Dimension {
         value: Some(match d {
             Dim::Known(n) => DimensionValue::Value(*n as i64),

@@ -113,7 +113,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Relayout(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) => Some(moves()),
         Op::OpenSlice(_) => Some(moves()),
         Op::Symbolic(_) | Op::Define(_) | Op::NonZero(_) => Some(FLOAT),
-        Op::NonMaxSuppression(_) | Op::Loop(_) => Some(SINGLE),
+        Op::NonMaxSuppression(_) | Op::Loop(_) | Op::If(_) => Some(SINGLE),
         Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => Some(moves()),
         Op::Unary(Unary { f }) => unary(*f, x),
         Op::Binary(Binary { f }) => binary(*f, x),

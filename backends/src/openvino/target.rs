@@ -127,8 +127,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) => Some(moves()),
         Op::OpenSlice(_) => Some(moves()),
         Op::Symbolic(_) | Op::Define(_) | Op::NonZero(_) | Op::NonMaxSuppression(_) => Some(FLOAT),
-        // Where a run has no iterations, the CPU plugin gives the rows of the run before.
-        Op::Loop(op) => op.rows.is_empty().then_some(FLOAT),
+        Op::Loop(_) | Op::If(_) => Some(FLOAT),
         Op::DepthToSpace(_) | Op::SpaceToDepth(_) => Some(moves()),
         Op::Pad(Pad { mode: PadMode::Constant(0.0), .. }) => Some(moves()),
         Op::Pad(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => Some(FLOAT),

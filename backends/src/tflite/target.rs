@@ -159,7 +159,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::ScatterNd(ScatterNd { f }) => (*f == ScatterFn::Add && number(x[0])).then_some(FLOAT),
         Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) => None,
         Op::Custom(op) => (op.format == NAME).then_some(FLOAT),
-        Op::Loop(_) => Some(FLOAT),
+        Op::Loop(_) | Op::If(_) => Some(FLOAT),
     }
 }
 

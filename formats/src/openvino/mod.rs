@@ -143,25 +143,42 @@ pub struct Net {
     pub layers: Vec<Layer>,
     /// Metadata of the model.
     pub info: Vec<Info>,
-    /// The bodies of Loop layers, by the indices of these.
-    pub bodies: BTreeMap<usize, Body>,
+    /// The bodies of Loop and If layers, by the indices of these.
+    pub bodies: BTreeMap<usize, Vec<Body>>,
 }
 
-/// The body of a Loop. Layers are Parameter and Result layers of the body.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// A network in a layer. Operands and results are Parameter and Result layers of that network.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Body {
-    /// The body.
+    /// The network.
     pub net: Net,
-    /// The layer of the number of the iteration.
-    pub iteration: usize,
-    /// The layer of the condition for another iteration.
-    pub condition: usize,
-    /// For each operand of the Loop after the first two, its layer.
+    /// For each operand of the layer after those that control it, its layer.
     pub operands: Vec<usize>,
-    /// For each result of the Loop, its layer, whose value in the last iteration it is.
+    /// For each result of the layer, its layer.
     pub results: Vec<usize>,
-    /// From the layer of a result to that of an operand, which has its value in the next iteration.
-    pub carried: Vec<(usize, usize)>,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// What a network in a layer is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Role {
+    /// The body of a Loop, which has two operands that control it.
+    Loop {
+        /// The layer of the number of the iteration.
+        iteration: usize,
+        /// The layer of the condition for another iteration.
+        condition: usize,
+        /// From the layer of a result to that of an operand, which has its value in the next iteration.
+        carried: Vec<(usize, usize)>,
+        /// The layers of results whose values in all iterations are joined along their first axis. Of others the result is
+        /// the last value.
+        joined: Vec<usize>,
+    },
+    /// The branch of an If that is computed where its first operand is true.
+    Then,
+    /// The other branch of an If.
+    Else,
 }
 
 impl Net {
@@ -224,7 +241,7 @@ impl Net {
         layer: &Layer,
     ) -> io::Result<()> {
         let Operation(kind, opset) = layer.operation;
-        let body = self.bodies.get(&id);
+        let bodies = self.bodies.get(&id).map_or(&[][..], Vec::as_slice);
         let (id, opset) = (id.to_string(), format!("opset{opset}"));
         x.open(depth, "layer", &[("id", &id), ("name", &layer.name), ("type", kind), ("version", &opset)])?;
         if !layer.data.is_empty() {
@@ -250,43 +267,55 @@ impl Net {
             }
             x.close(depth + 1, "output")?;
         }
-        if let Some(body) = body {
-            body.write(x, depth + 1, layer.inputs.len())?;
-        }
+        bodies.iter().try_for_each(|body| body.write(x, depth + 1, layer.inputs.len()))?;
         x.close(depth, "layer")
     }
 }
 
 impl Body {
-    /// Writes the body of a Loop with so many operands, and how its layers are connected to them and to the results.
+    /// Writes the body of a layer with so many operands, and how its layers are connected to them and to the results.
     fn write<W: io::Write + ?Sized>(&self, x: &mut Xml<'_, W>, depth: usize, operands: usize) -> io::Result<()> {
-        let outside = "-1".to_owned();
-        x.open(depth, "port_map", &[])?;
+        let (controls, prefix) = match self.role {
+            Role::Loop { .. } => (2, ""),
+            Role::Then => (1, "then_"),
+            Role::Else => (1, "else_"),
+        };
+        let map = format!("{prefix}port_map");
+        x.open(depth, &map, &[])?;
         for (i, layer) in self.operands.iter().enumerate() {
-            let [port, layer] = [i + 2, *layer].map(|n| n.to_string());
+            let [port, layer] = [i + controls, *layer].map(|n| n.to_string());
             x.leaf(depth + 1, "input", &[("external_port_id", &port), ("internal_layer_id", &layer)])?;
         }
         for (i, layer) in self.results.iter().enumerate() {
-            let [port, layer] = [operands + i, *layer].map(|n| n.to_string());
-            x.leaf(depth + 1, "output", &[("external_port_id", &port), ("internal_layer_id", &layer)])?;
+            let port = (operands + i).to_string();
+            let all = [("axis", "0"), ("start", "0"), ("end", "-1"), ("stride", "1"), ("part_size", "1")];
+            let joined = matches!(&self.role, Role::Loop { joined, .. } if joined.contains(layer));
+            let layer = layer.to_string();
+            let ends = [("external_port_id", &*port), ("internal_layer_id", &*layer)];
+            x.leaf(depth + 1, "output", &[if joined { &all[..] } else { &[] }, &ends].concat())?;
         }
-        let [iteration, condition] = [self.iteration, self.condition].map(|n| n.to_string());
-        for (tag, layer, purpose) in
-            [("input", iteration, "current_iteration"), ("output", condition, "execution_condition")]
-        {
-            let ends = [("external_port_id", &*outside), ("internal_layer_id", &layer), ("purpose", purpose)];
-            x.leaf(depth + 1, tag, &ends)?;
+        if let Role::Loop { iteration, condition, .. } = &self.role {
+            for (tag, layer, purpose) in
+                [("input", iteration, "current_iteration"), ("output", condition, "execution_condition")]
+            {
+                let layer = layer.to_string();
+                let ends = [("external_port_id", "-1"), ("internal_layer_id", &*layer), ("purpose", purpose)];
+                x.leaf(depth + 1, tag, &ends)?;
+            }
         }
-        x.close(depth, "port_map")?;
-        x.open(depth, "back_edges", &[])?;
-        for ends in &self.carried {
-            let [from, to] = [ends.0, ends.1].map(|n| n.to_string());
-            x.leaf(depth + 1, "edge", &[("from-layer", &from), ("to-layer", &to)])?;
+        x.close(depth, &map)?;
+        if let Role::Loop { carried, .. } = &self.role {
+            x.open(depth, "back_edges", &[])?;
+            for ends in carried {
+                let [from, to] = [ends.0, ends.1].map(|n| n.to_string());
+                x.leaf(depth + 1, "edge", &[("from-layer", &from), ("to-layer", &to)])?;
+            }
+            x.close(depth, "back_edges")?;
         }
-        x.close(depth, "back_edges")?;
-        x.open(depth, "body", &[])?;
+        let body = format!("{prefix}body");
+        x.open(depth, &body, &[])?;
         self.net.content(x, depth + 1)?;
-        x.close(depth, "body")
+        x.close(depth, &body)
     }
 }
 

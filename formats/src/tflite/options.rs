@@ -329,6 +329,14 @@ table! {
 }
 
 table! {
+    /// Options of IF: subgraphs.
+    If {
+        0 then_branch: i32,
+        1 else_branch: i32,
+    }
+}
+
+table! {
     /// Options of CALL_ONCE: the subgraph that runs before the first run.
     CallOnce {
         0 subgraph: i32,
@@ -456,6 +464,7 @@ options! {
     Svdf = SVDF,
     SequenceLstm = UNIDIRECTIONAL_SEQUENCE_LSTM,
     SequenceRnn = SEQUENCE_RNN,
+    If = IF,
     While = WHILE,
     SpaceToDepth = SPACE_TO_DEPTH,
     DepthToSpace = DEPTH_TO_SPACE,

@@ -21,6 +21,12 @@ pub(crate) fn fresh(n: &impl Build) -> String {
     (0..).map(named).find(|name| n.graph().definition(name).is_none()).unwrap_or_default()
 }
 
+/// Names for symbols that one node of the graph will define.
+pub(crate) fn all_fresh<B: Build>(n: &B) -> impl Iterator<Item = String> + use<B> {
+    let first = fresh(n);
+    (0..).map(move |i| if i == 0 { first.clone() } else { format!("{first}.{i}") })
+}
+
 /// The result of an operator that defines how much it finds: a constant where all operands are known.
 pub(crate) fn found(n: &mut impl Build, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId, Refusal> {
     let op = op.into();
@@ -46,9 +52,7 @@ pub(crate) fn defined(n: &mut impl Build, v: ValueId) -> Result<Option<Vec<Expr>
         return Ok(parts.into_iter().collect::<Option<Vec<_>>>().map(|parts| parts.concat()));
     }
     let v = n.cast(v, Elem::I64)?;
-    let first = fresh(n);
-    let symbols: Vec<String> =
-        (0..count).map(|i| if i == 0 { first.clone() } else { format!("{first}.{i}") }).collect();
+    let symbols: Vec<String> = all_fresh(n).take(count).collect();
     let values = symbols.iter().map(|symbol| Expr::computed(symbol.as_str())).collect();
     n.add(Define { symbols }, &[v])?;
     Ok(Some(values))

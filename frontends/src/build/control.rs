@@ -1,6 +1,8 @@
 //! Control flow as plain nodes: results of branches are selected, loops are unrolled.
 
-use qcc_ir::ops::{Binary, BinaryFn, Concat, Op, Range, Select, Slice};
+use std::collections::BTreeSet;
+
+use qcc_ir::ops::{Binary, BinaryFn, Concat, Define, Extents, Gather, Op, Range, Select, Slice};
 use qcc_ir::{Dim, Expr, Graph, Tensor, TensorType, ValueId};
 
 use super::symbolic::whole;
@@ -105,6 +107,58 @@ pub(crate) fn slice_at(n: &mut impl Build, v: ValueId, axis: usize, at: usize) -
     let mut dims = n.shape(slice).dims().to_vec();
     dims.remove(axis);
     n.reshape_to(slice, dims.into_iter().collect())
+}
+
+/// The slice of an axis that iteration `number` has, from the first or the last one on, without that axis.
+pub(crate) fn slice_of_turn(
+    n: &mut impl Build,
+    v: ValueId,
+    axis: usize,
+    mut number: ValueId,
+    backward: bool,
+) -> Result<ValueId, Refusal> {
+    if backward {
+        let last = Expr::from(-1).plus(&n.shape(v).dims()[axis].expr()).ok_or(Refusal::Open(n.shape(v).clone()))?;
+        let last = n.add_whole(vec![last], Extents::new())?;
+        number = n.binary(BinaryFn::Sub, last, number)?;
+    }
+    n.add(Gather { axis }, &[v, number])
+}
+
+/// A constant of the graph around a nested one, or integers that follow from its extents, in the nested graph.
+pub(crate) fn known_inside(outer: &Graph, v: ValueId, inside: &mut Graph) -> Option<ValueId> {
+    let origin = outer.origin(v.node).clone();
+    match outer.op(v.node) {
+        Op::Const(op) => Some(inside.add_const(op.value.clone(), origin)),
+        Op::Symbolic(op) => inside.add1(op.clone(), &[], origin).ok(),
+        _ => None,
+    }
+}
+
+/// Makes symbols known to nested graphs that do not follow from their inputs: each gets further inputs. Returns the values
+/// around them that these are.
+pub(crate) fn carriers(n: &mut impl Build, bodies: &mut [&mut Graph]) -> Result<Values, Refusal> {
+    let symbols: BTreeSet<Expr> = bodies.iter().flat_map(|body| body.unknown_symbols()).collect();
+    let mut carriers = Values::new();
+    for expr in symbols {
+        let with = |v: &ValueId| n.ty(*v).shape.dims().contains(&Dim::Open(expr.clone().into()));
+        let carrier = n.graph().inputs().find(with);
+        if expr.as_symbol().is_some() {
+            let carrier = carrier.ok_or_else(|| Refusal::Open([Dim::Open(expr.into())].into_iter().collect()))?;
+            bodies.iter_mut().for_each(|body| _ = body.add_input("", n.ty(carrier).clone()));
+            carriers.push(carrier);
+            continue;
+        }
+        let number = n.add_whole(vec![expr.clone()], Extents::from_elem(1, 1))?;
+        for body in bodies.iter_mut() {
+            let input = body.add_input("", n.ty(number).clone());
+            let mut symbols = Vec::new();
+            expr.for_each_computed(&mut |symbol| symbols.push(symbol.to_string()));
+            body.add(Define { symbols }, &[input], n.origin().clone())?;
+        }
+        carriers.push(number);
+    }
+    Ok(carriers)
 }
 
 /// The values of all iterations along a new axis; they have one type.

@@ -2,12 +2,12 @@
 
 use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::Loop;
+use qcc_ir::ops::{If, Loop};
 use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, ValueId};
 use smallvec::SmallVec;
 
 use super::attributes::Attributes;
-use super::body::Repeated;
+use super::body::{Nesting, Turns};
 use super::importer::Importer;
 use super::integers::{Inputs, Integers};
 use super::weights;
@@ -255,11 +255,27 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.importer.inline(graph, inputs, prefix)
     }
 
-    /// The loop of a body with these carried values, and the values that the body reads. See [`Importer::loop_body`].
-    pub(super) fn loop_body(&mut self, body: &'m GraphProto, carried: &[ValueId]) -> Result<(Loop, Values), Refusal> {
-        let (path, count) = (self.origin.path().to_owned(), computed::fresh(self));
-        let Repeated { op, reads } = self.importer.loop_body(body, carried, path, count)?;
-        Ok((op, reads))
+    /// A loop whose body stays a graph. See [`Importer::repeated`].
+    pub(super) fn repeated(&mut self, turns: Turns<'m, '_>) -> Result<Nesting<Loop>, Refusal> {
+        let path = self.origin.path().to_owned();
+        self.importer.repeated(turns, path)
+    }
+
+    /// Branches that stay graphs. See [`Importer::branches`].
+    pub(super) fn branches(&mut self, branches: [&'m GraphProto; 2]) -> Result<Nesting<If>, Refusal> {
+        let (path, mut symbols) = (self.origin.path().to_owned(), computed::all_fresh(self));
+        self.importer.branches(branches, &path, move || symbols.next().unwrap_or_default())
+    }
+
+    /// Does what `attempt` does; where it fails, nothing is reported of it, and the result is `None`.
+    pub(super) fn attempt<T>(&mut self, attempt: impl FnOnce(&mut Self) -> Result<T, Refusal>) -> Option<T> {
+        let (notes, errors) = (self.importer.notes.len(), self.importer.errors.len());
+        let done = attempt(self).ok();
+        if done.is_none() {
+            self.importer.notes.truncate(notes);
+            self.importer.errors.truncate(errors);
+        }
+        done
     }
 
     /// Nodes that may still be imported for functions, branches and iterations.

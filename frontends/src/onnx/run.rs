@@ -215,8 +215,8 @@ impl<'m> Importer<'m> {
     }
 }
 
-/// The end of a graph, which is not a node.
-struct End<'a>(&'a mut Graph, Origin);
+/// A place of a graph that is no node of the source.
+pub(super) struct End<'a>(pub(super) &'a mut Graph, pub(super) Origin);
 
 impl Build for End<'_> {
     fn graph(&self) -> &Graph {

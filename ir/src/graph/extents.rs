@@ -1,14 +1,16 @@
 //! Open extents of a graph, and values of them.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::check::infer_float;
 use super::{Graph, NodeId};
 use crate::ops::Op;
-use crate::types::{Symbols, TensorType};
+use crate::types::{Expr, Symbols, TensorType};
 
 /// Powers of two that typical extents are multiplied with, until the model runs: some models have no result at small
 /// extents, others run at few only.
@@ -23,6 +25,26 @@ impl Graph {
     /// True if an input has an open extent.
     pub fn has_open_inputs(&self) -> bool {
         self.inputs().any(|v| self.ty(v).shape.is_open())
+    }
+
+    /// The symbols in types and attributes that neither follow from an extent of an input nor are defined by a node.
+    pub fn unknown_symbols(&self) -> BTreeSet<Expr> {
+        let extents = || self.inputs().flat_map(|v| self.ty(v).shape.dims());
+        let solved: FxHashSet<&str> = extents().filter_map(|d| d.solved(0)).map(|(symbol, _)| &**symbol).collect();
+        let mut unknown = BTreeSet::new();
+        let mut visit = |expr: &Expr| {
+            expr.for_each_symbol(&mut |name, symbol| {
+                if !solved.contains(&**name) && self.definition(name).is_none() {
+                    unknown.insert(symbol);
+                }
+            });
+        };
+        for node in self.order() {
+            let types = self.result_types(node);
+            types.iter().flat_map(|ty| ty.shape.dims()).for_each(|d| visit(&d.expr()));
+            self.op(node).for_each_expr(&mut visit);
+        }
+        unknown
     }
 
     /// The graph with these values of symbols.

@@ -65,6 +65,12 @@ impl Evaluate for Loop {
     }
 }
 
+impl Evaluate for If {
+    fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Err(EvalError::Unknown("a branch"))
+    }
+}
+
 impl Evaluate for Const {
     fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         Ok(smallvec![self.value.clone()])

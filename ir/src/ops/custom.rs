@@ -97,23 +97,6 @@ impl Operator for Custom {
     }
 }
 
-/// Types that are all given, as [`ports`] spells them.
-pub(super) mod types {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::{TensorType, ports};
-
-    pub(in super::super) fn serialize<S: Serializer>(types: &[TensorType], s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(types.iter().map(TensorType::to_string))
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<TensorType>, D::Error> {
-        let parse = |text: &String| ports::parse(text).ok_or_else(|| D::Error::custom(format!("{text} is no type")));
-        Vec::<String>::deserialize(d)?.iter().map(parse).collect()
-    }
-}
-
 /// Types as strings such as `f32[1,4]` and `u8<0.5:128>[4]`, with known extents; an empty string is an omitted port.
 mod ports {
     use serde::de::Error;

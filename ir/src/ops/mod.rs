@@ -29,6 +29,7 @@ mod index;
 mod layout;
 mod matmul;
 mod movement;
+mod nested;
 mod norm;
 mod open;
 mod pool;
@@ -49,13 +50,15 @@ pub use matmul::MatMul;
 pub use movement::{
     Concat, DepthToSpace, Expand, Pad, PadMode, Range, Reshape, Reverse, Slice, SpaceToDepth, Tile, Transpose,
 };
+pub use nested::Body;
+pub(crate) use nested::Nested;
 pub use norm::{LayerNorm, Softmax};
 pub use open::{Define, NonZero, OpenSlice, Symbolic};
 pub use pool::{Pool, PoolFn};
 pub use quantize::{Dequantize, DynamicQuantize, Granularity, Quantize, Relayout};
 pub use recurrent::{Cell, Recurrent};
 pub use reduce::{Reduce, ReduceFn};
-pub use repeat::Loop;
+pub use repeat::{If, Loop};
 pub use resize::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
 pub use source::{Const, Input};
 
@@ -136,7 +139,7 @@ pub trait Operator: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
 macro_rules! for_each_op {
     ($then:path) => {
         $then! {
-            Input Const Symbolic Define NonZero NonMaxSuppression Loop
+            Input Const Symbolic Define NonZero NonMaxSuppression Loop If
             Unary Binary Clamp Select Cast
             Conv ConvTranspose Pool MatMul Recurrent
             LayerNorm Softmax Reduce ArgReduce CumSum

@@ -127,17 +127,19 @@ impl Op {
             Op::Define(op) => &op.symbols,
             Op::NonZero(op) => std::slice::from_ref(&op.count),
             Op::NonMaxSuppression(op) => std::slice::from_ref(&op.count),
-            Op::Loop(op) if !op.rows.is_empty() => std::slice::from_ref(&op.count),
+            Op::Loop(op) if !op.count.is_empty() => std::slice::from_ref(&op.count),
+            Op::If(op) => &op.symbols,
             _ => &[],
         }
     }
 
-    /// The result and its axis whose extent is the symbol that the node defines, if that is so.
-    pub fn counted(&self) -> Option<(u8, usize)> {
+    /// The result and its axis whose extent is a symbol that the node defines, if that is so.
+    pub fn counted(&self, symbol: &str) -> Option<(u8, usize)> {
         match self {
             Op::NonZero(_) => Some((0, 1)),
             Op::NonMaxSuppression(_) => Some((0, 0)),
-            Op::Loop(op) if !op.rows.is_empty() => Some((op.carried.len() as u8, 0)),
+            Op::Loop(op) if !op.count.is_empty() => Some((op.carried as u8, 0)),
+            Op::If(op) => op.place_of(symbol),
             _ => None,
         }
     }
@@ -147,10 +149,10 @@ impl Op {
     /// # Errors
     /// A value that is negative.
     pub(crate) fn define(&self, results: &[Tensor], symbols: &mut Symbols) -> Result<(), i64> {
-        let values = match (self, self.counted()) {
-            (Op::Define(_), _) => results[0].integers().unwrap_or_default(),
-            (_, Some((result, axis))) => vec![results[usize::from(result)].dims()[axis] as i64],
-            _ => return Ok(()),
+        let extent = |(result, axis): (u8, usize)| results[usize::from(result)].dims()[axis] as i64;
+        let values = match self {
+            Op::Define(_) => results[0].integers().unwrap_or_default(),
+            _ => self.defines().iter().filter_map(|symbol| self.counted(symbol).map(extent)).collect(),
         };
         for (name, value) in self.defines().iter().zip(values) {
             symbols.insert(name.as_str().into(), usize::try_from(value).map_err(|_| value)?);
@@ -160,10 +162,15 @@ impl Op {
 
     /// Calls `found` with each symbol in the attributes that a node defines.
     pub(crate) fn for_each_computed(&self, found: &mut impl FnMut(&Arc<str>)) {
+        self.for_each_expr(&mut |e| e.for_each_computed(found));
+    }
+
+    /// Calls `found` with each expression in the attributes.
+    pub(crate) fn for_each_expr(&self, found: &mut impl FnMut(&Expr)) {
         let mut of_shape = |shape: &Shape| {
             for dim in shape.dims() {
                 if let Dim::Open(expr) = dim {
-                    expr.for_each_computed(found);
+                    found(expr);
                 }
             }
         };
@@ -171,8 +178,9 @@ impl Op {
             Op::Reshape(op) => of_shape(&op.shape),
             Op::Expand(op) => of_shape(&op.shape),
             Op::Resize(op) => of_shape(&op.size),
-            Op::OpenSlice(op) => [&op.start, &op.len].into_iter().for_each(|e| e.for_each_computed(found)),
-            Op::Symbolic(op) => op.values.iter().for_each(|e| e.for_each_computed(found)),
+            Op::OpenSlice(op) => [&op.start, &op.len].into_iter().for_each(found),
+            Op::Symbolic(op) => op.values.iter().for_each(found),
+            Op::Loop(op) => op.iterations.iter().for_each(found),
             _ => {}
         }
     }
@@ -184,7 +192,8 @@ impl Op {
             Op::Expand(op) => op.shape.is_open(),
             Op::Resize(op) => op.size.is_open(),
             Op::OpenSlice(_) | Op::Symbolic(_) => true,
-            _ => false,
+            Op::Loop(op) if op.iterations.is_some() => true,
+            _ => self.bodies().iter().any(|body| body.is_open()),
         }
     }
 
@@ -207,7 +216,15 @@ impl Op {
                 let values = op.values.iter().map(|e| e.bind(symbols)).collect::<Option<_>>()?;
                 Symbolic { values, ..op.clone() }.into()
             }
-            _ => return None,
+            Op::Loop(op) => {
+                let mut op = op.clone();
+                if let Some(known) = &mut op.iterations {
+                    *known = known.bind(symbols)?;
+                }
+                op.body = op.body.bound(symbols);
+                op.into()
+            }
+            _ => self.with_bodies(self.bodies().into_iter().map(|body| body.bound(symbols))),
         })
     }
 }

@@ -93,18 +93,26 @@ impl Expr {
         let (Some((factors, &by)), None) = (products.next(), products.next()) else { return None };
         let summand = self.terms.get([].as_slice()).copied().unwrap_or(0);
         match factors.as_slice() {
-            [Factor::Symbol(name)] if by > 0 => Some((name, by, summand)),
+            [Factor::Symbol(name) | Factor::Computed(name)] if by > 0 => Some((name, by, summand)),
             _ => None,
         }
     }
 
     /// Calls `found` with each symbol in it that a node defines.
     pub fn for_each_computed(&self, found: &mut impl FnMut(&Arc<str>)) {
+        self.for_each_symbol(&mut |name, symbol| {
+            if symbol.as_symbol().is_none() {
+                found(name);
+            }
+        });
+    }
+
+    /// Calls `found` with each symbol in it, by name and as an expression.
+    pub fn for_each_symbol(&self, found: &mut impl FnMut(&Arc<str>, Expr)) {
         for factor in self.terms.keys().flatten() {
             match factor {
-                Factor::Symbol(_) => {}
-                Factor::Computed(name) => found(name),
-                Factor::Quotient(of, _) | Factor::Positive(of) => of.for_each_computed(found),
+                Factor::Symbol(name) | Factor::Computed(name) => found(name, Expr::of(factor.clone())),
+                Factor::Quotient(of, _) | Factor::Positive(of) => of.for_each_symbol(found),
             }
         }
     }
@@ -541,7 +549,8 @@ mod tests {
         let linear = |text: &str| e(text).linear().map(|(name, by, summand)| (name.to_string(), by, summand));
         assert_eq!(linear("n"), Some(("n".into(), 1, 0)));
         assert_eq!(linear("8*n-3"), Some(("n".into(), 8, -3)));
-        for other in ["4", "-n", "n+m", "n*n", "2*n*m", "floor(n/2)", "max(n,3)", "$z"] {
+        assert_eq!(linear("2*$z+1"), Some(("z".into(), 2, 1)));
+        for other in ["4", "-n", "n+m", "n*n", "2*n*m", "floor(n/2)", "max(n,3)"] {
             assert_eq!(linear(other), None, "{other}");
         }
     }

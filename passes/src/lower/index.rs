@@ -119,6 +119,7 @@ fn narrow(g: &mut Graph, node: NodeId, given: &FxHashSet<ValueId>) -> Result<(),
             Op::Input(_)
             | Op::Custom(_)
             | Op::Loop(_)
+            | Op::If(_)
             | Op::TopK(_)
             | Op::ArgReduce(_)
             | Op::NonZero(_)

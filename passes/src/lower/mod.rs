@@ -114,13 +114,6 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
     if let Op::Custom(op) = op {
         return Err(Skip::because(op.refusal()));
     }
-    if let Op::Loop(_) = op
-        && target.rule(g, node).is_none()
-    {
-        let why = "its results have the values of all iterations, whose number is known at run time only; --set fixes what it \
-                   depends on";
-        return Err(Skip::because(why));
-    }
     let decomposition = decomposition(op.kind());
     let b = &mut Build::in_place_of(g, node);
     let value = match elements::in_32_bits(b, node) {

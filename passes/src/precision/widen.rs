@@ -57,7 +57,9 @@ fn widen(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
                 let wide = c.value.to_float();
                 g.add_const(wide, origin.clone())
             }
-            Op::Input(_) | Op::Custom(_) | Op::Loop(_) => g.add1(Cast { to: Elem::F32 }, &[v], origin.clone())?,
+            Op::Input(_) | Op::Custom(_) | Op::Loop(_) | Op::If(_) => {
+                g.add1(Cast { to: Elem::F32 }, &[v], origin.clone())?
+            }
             _ => {
                 let ty = TensorType { elem: Elem::F32, ..g.ty(v).clone() };
                 g.set_type(v, ty);

@@ -206,7 +206,8 @@ fn is_ranked(g: &Graph, v: ValueId) -> bool {
 /// The axis of `v` with as many entries as an operator finds in what the model computes.
 fn found_axis(g: &Graph, v: ValueId) -> Option<usize> {
     let axis = g.ty(v).shape.computed_axis()?;
-    let finds = |n: NodeId| g.op(n).counted().is_some() && g.operands(n).into_iter().any(|v| contracts(g, v));
+    let counts = |n: NodeId| g.op(n).defines().iter().any(|symbol| g.op(n).counted(symbol).is_some());
+    let finds = |n: NodeId| counts(n) && g.operands(n).into_iter().any(|v| contracts(g, v));
     ancestors(g, v).into_iter().any(finds).then_some(axis)
 }
 

@@ -15,7 +15,8 @@ const LARGE: usize = 1 << 18;
 /// Replaces a node with constant operands by its results.
 fn fold(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     // Folding a dequantized weight would lose its quantization.
-    when(!matches!(g.op(at), Op::Input(_) | Op::Const(_) | Op::Dequantize(_) | Op::Custom(_) | Op::Loop(_)))?;
+    when(!matches!(g.op(at), Op::Input(_) | Op::Const(_) | Op::Dequantize(_) | Op::Custom(_)))?;
+    when(g.op(at).bodies().is_empty())?;
     // A node that defines symbols stays.
     when(g.op(at).defines().is_empty())?;
     let tensors: Option<Vec<&Tensor>> = g.operands(at).iter().map(|&v| g.constant(v)).collect();

@@ -50,6 +50,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Define(_) => movement::define(e, site),
         Op::NonZero(_) => index::non_zero(e, site),
         Op::Loop(op) => repeat::repeat(e, op, site),
+        Op::If(op) => repeat::choose(e, op, site),
         Op::NonMaxSuppression(op) => boxes::non_max_suppression(e, op, site),
         Op::OpenSlice(op) => movement::open_slice(e, op, site),
         Op::Expand(op) => movement::expand(e, op, site),

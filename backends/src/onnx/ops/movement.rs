@@ -83,29 +83,31 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> 
 fn slice_ranges(e: &mut Emitter<'_>, ranges: &[Range], site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let end = |r: &Range| match r.start as i64 + r.step as i64 * r.len as i64 {
         // A literal end before the first element would count from the end of the axis.
-        end if end < 0 => i64::MIN + 1,
+        end if end < 0 => BEFORE,
         end => end,
     };
-    let inputs: [Name; 5] = [
-        e.input(site, 0),
-        e.list(ranges.iter().map(|r| r.start as i64)),
-        e.list(ranges.iter().map(end)),
-        e.list(ranges.iter().map(|r| r.axis as i64)),
-        e.list(ranges.iter().map(|r| r.step as i64)),
-    ];
+    strided(e, site, ranges.iter().map(|r| [r.start as i64, end(r), r.axis as i64, r.step as i64]))
+}
+
+/// An end before the first element.
+const BEFORE: i64 = i64::MIN + 1;
+
+/// Slice, with the start, end, axis and step of each range.
+fn strided(
+    e: &mut Emitter<'_>,
+    site: &NodeContext<'_>,
+    ranges: impl Iterator<Item = [i64; 4]>,
+) -> Result<(), Unsupported> {
+    let ranges: Vec<[i64; 4]> = ranges.collect();
+    let mut inputs = vec![e.input(site, 0)];
+    inputs.extend((0..4).map(|i| e.list(ranges.iter().map(|r| r[i]))));
     e.push(Call::new("Slice"), &inputs, &site.outputs);
     Ok(())
 }
 
-/// Slice, backwards.
+/// Slice, from the last element backwards.
 pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &NodeContext<'_>) -> Result<(), Unsupported> {
-    let backwards = |&axis: &usize| {
-        let len =
-            site.operands[0].shape.dims()[axis].known().ok_or("it reverses an open extent; fix it with --shape")?;
-        Ok(Range { axis, start: len.saturating_sub(1), len, step: -1 })
-    };
-    let ranges = op.axes.iter().map(backwards).collect::<Result<Vec<Range>, Unsupported>>()?;
-    slice_ranges(e, &ranges, site)
+    strided(e, site, op.axes.iter().map(|&axis| [-1, BEFORE, axis as i64, -1]))
 }
 
 /// Pad.

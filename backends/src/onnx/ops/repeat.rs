@@ -1,38 +1,62 @@
-//! Loops.
+//! Loops and branches.
 
-use qcc_ir::ops::{Loop, Op};
-use qcc_ir::{Graph, ValueId};
+use qcc_formats::onnx::{GraphProto, ValueInfoProto};
+use qcc_ir::ops::{Body, If, Loop, Op};
+use qcc_ir::{Elem, Graph, Shape, TensorType, ValueId};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, NodeContext, Unsupported};
+use super::super::emit::{Emitter, Name, NodeContext, Unsupported, value_info};
+use crate::unsupported::graph_of;
 
 /// Loop. Values that the body reads are those of the graph around it, by their names.
 pub(super) fn repeat(e: &mut Emitter<'_>, op: &Loop, site: &NodeContext<'_>) -> Result<(), Unsupported> {
-    let mut body = op.graph().map_err(|e| e.to_string())?;
+    let inputs = e.inputs(site);
+    let (given, reads) = inputs.split_at(2 + op.carried);
+    let running = e.free_name("running");
+    let body = inside(e, &op.body, reads, |e, own| {
+        let mut inputs: Vec<ValueInfoProto> = own.iter().map(|&v| value_info(&e.reals[&v], e.graph.ty(v))).collect();
+        inputs.insert(1, value_info(&running, &TensorType::new(Elem::Bool, Shape::scalar())));
+        inputs
+    })?;
+    e.push(Call::new("Loop").graph("body", body), given, &site.outputs);
+    Ok(())
+}
+
+/// If. Values that the branches read are those of the graph around it, by their names.
+pub(super) fn choose(e: &mut Emitter<'_>, op: &If, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    let inputs = e.inputs(site);
+    let then = inside(e, &op.then, &inputs[1..], |_, _| Vec::new())?;
+    let otherwise = inside(e, &op.otherwise, &inputs[1..], |_, _| Vec::new())?;
+    let call = Call::new("If").graph("then_branch", then).graph("else_branch", otherwise);
+    e.push(call, &inputs[..1], &site.outputs);
+    Ok(())
+}
+
+/// The graph of a body whose last inputs are the tensors `reads`. `inputs` declares the others. An error names the node.
+fn inside(
+    e: &mut Emitter<'_>,
+    body: &Body,
+    reads: &[Name],
+    inputs: impl FnOnce(&Emitter<'_>, &[ValueId]) -> Vec<ValueInfoProto>,
+) -> Result<GraphProto, Unsupported> {
+    let mut body = graph_of(body)?.clone();
     // Names are unique in the whole model.
     for i in 0..body.outputs().len() {
         let name = e.free_name(&body.outputs()[i].name.clone());
         body.rename_output(i, name);
     }
-    let inputs = e.inputs(site);
-    let (given, reads) = inputs.split_at(2 + op.carried.len());
-    let running = e.free_name("running");
-    let written = e.nested(&body, |e, body| {
+    e.nested(&body, |e| {
         let values: Vec<ValueId> = body.inputs().collect();
-        let (own, read) = values.split_at(1 + op.carried.len());
+        let (own, read) = values.split_at(values.len() - reads.len());
         for &v in own {
             let name = e.free_name(&e.wanted(v));
             e.reals.insert(v, name);
         }
         read.iter().zip(reads).for_each(|(&v, name)| _ = e.reals.insert(v, name.clone()));
-        let mut names: Vec<Name> = own.iter().map(|v| e.reals[v].clone()).collect();
-        names.insert(1, running.clone());
-        nodes(e, body)?;
-        Ok(names)
-    })?;
-    let call = Call::new("Loop").graph("body", written);
-    e.push(call, given, &site.outputs);
-    Ok(())
+        let inputs = inputs(e, own);
+        nodes(e, &body)?;
+        Ok(inputs)
+    })
 }
 
 /// The nodes of a body and its outputs. An error names the node.

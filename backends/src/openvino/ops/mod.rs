@@ -68,5 +68,6 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<P
         Op::Relayout(_) => one(e.operand(site, 0)),
         Op::Custom(op) => Err(op.refusal().into()),
         Op::Loop(op) => repeat::repeat(e, op, site),
+        Op::If(op) => repeat::choose(e, op, site),
     }
 }

@@ -162,7 +162,8 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
         | Op::Define(_)
         | Op::NonZero(_)
         | Op::NonMaxSuppression(_)
-        | Op::Loop(_) => None,
+        | Op::Loop(_)
+        | Op::If(_) => None,
         Op::Quantize(_) | Op::Dequantize(_) | Op::MatMul(_) | Op::Pool(_) | Op::Resize(_) => None,
         Op::Conv(_) | Op::ConvTranspose(_) | Op::Softmax(_) => None,
         Op::Unary(Unary { f }) => unary(*f, x[0]),

@@ -1,20 +1,22 @@
-//! Control flow, which is resolved at import: the graph has no nested graphs.
+//! Control flow, which is resolved at import where what it does is known then.
 
 use qcc_formats::onnx::GraphProto;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::BinaryFn;
-use qcc_ir::{Dim, Tensor, ValueId};
+use qcc_ir::ops::{BinaryFn, Extents, Reverse, Transpose};
+use qcc_ir::{Dim, Expr, Shape, Tensor, ValueId};
 
+use super::super::body::Turns;
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::control::{self, Condition, SET};
-use crate::build::{Build, Operands, Values};
+use crate::build::symbolic::whole;
+use crate::build::{Build, Operands, Values, computed, count_axis};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("If", if_), ("Loop", loop_), ("Scan", scan)];
 
 /// Inlines the branch that a constant condition selects. Otherwise both branches are computed, and each result is selected
-/// by the condition.
+/// by the condition, where they give the same types at the same extents. Other branches stay branches.
 fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (then, otherwise) = (n.graph("then_branch")?, n.graph("else_branch")?);
     let value = n.input(0)?;
@@ -22,6 +24,20 @@ fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Condition::Known(holds) => return n.inline(if holds { then } else { otherwise }, &[], None),
         Condition::Value(condition) => condition,
     };
+    if let Some(results) = n.attempt(|n| both_branches(n, condition, then, otherwise)) {
+        return Ok(results);
+    }
+    let branches = n.branches([then, otherwise])?;
+    branches.add(n, [condition])
+}
+
+/// Computes both branches. Fails where they do not give the same types, or one computes at other extents only.
+fn both_branches<'m>(
+    n: &mut NodeCx<'_, 'm>,
+    condition: ValueId,
+    then: &'m GraphProto,
+    otherwise: &'m GraphProto,
+) -> Result<Values, Refusal> {
     let path = n.origin().path().to_owned();
     let assumed = n.assumed_extents();
     let yes = n.inline(then, &[], Some(format!("{path}/then")))?;
@@ -33,8 +49,7 @@ fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let results: Values =
         yes.iter().zip(&no).map(|(&yes, &no)| selected(n, condition, yes, no)).collect::<Result<_, Refusal>>()?;
     if may_fail && results != yes {
-        let message = "both branches would be computed, and one fails for extents that the other is for".into();
-        return Err(Refusal::Advised { message, help: SET });
+        return Err(Refusal::Invalid("one of its branches fails for extents that the other is for".into()));
     }
     n.note_here(
         Diagnostic::note("both-branches", "both branches are computed, and the condition selects the results")
@@ -84,7 +99,7 @@ fn loop_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     while most.is_none_or(|most| trip < most) {
         let holds = match running {
             Condition::Known(false) => break,
-            Condition::Known(true) => n.add_constant(Tensor::from_bools(qcc_ir::Shape::scalar(), [true])),
+            Condition::Known(true) => n.add_constant(Tensor::from_bools(Shape::scalar(), [true])),
             Condition::Value(_) if !bounded(n, body, most.map(|most| most - trip), scanned) => {
                 return repeated(n, body, first);
             }
@@ -137,19 +152,23 @@ fn repeated<'m>(
     if body.output.len() < 1 + carried.len() || body.input.len() < 2 + carried.len() {
         return Err(counts(body));
     }
+    let known = match most {
+        Some(v) => whole(Build::graph(n), v).and_then(|values| values.into_iter().next()?.larger(&Expr::default())),
+        None => None,
+    };
     let most = match most {
         Some(v) => n.reshape(v, &[])?,
         None => n.add_constant(Tensor::scalar(i64::from(i32::MAX))),
     };
-    let condition = match condition {
+    let first = match condition {
         Some(v) => n.reshape(v, &[])?,
-        None => n.add_constant(Tensor::from_bools(qcc_ir::Shape::scalar(), [true])),
+        None => n.add_constant(Tensor::from_bools(Shape::scalar(), [true])),
     };
-    let (op, reads) = n.loop_body(body, &carried)?;
-    let operands: Values = [most, condition].into_iter().chain(carried).chain(reads).collect();
-    let origin = n.origin().clone();
-    let node = n.graph_mut().add(op, &operands, origin)?;
-    Ok(Build::graph(n).results(node).collect())
+    let runs = n.constant(first).and_then(Tensor::integers).is_some_and(|runs| runs == [1]);
+    let count = computed::fresh(n);
+    let turns = Turns { body, carried: &carried, sliced: None, most: known.filter(|_| runs), count };
+    let nesting = n.repeated(turns)?;
+    nesting.add(n, [most, first].into_iter().chain(carried))
 }
 
 /// True where both conditions hold.
@@ -161,7 +180,7 @@ fn both(n: &mut NodeCx<'_, '_>, held: ValueId, next: Condition) -> Result<Condit
     })
 }
 
-/// Unrolls a loop over slices of its operands.
+/// Unrolls a loop over slices of its operands. Where their number is open, it stays a loop.
 fn scan(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.opset() < 9 {
         return Err(Refusal::Unsupported("Scan of opset 8 is not supported".into()));
@@ -178,14 +197,15 @@ fn scan(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let out_backward = numbers(n, "scan_output_directions", results)?;
     let (mut state, operands): (Values, &[ValueId]) = (all[..states].into(), &all[states..]);
     let axes: Vec<usize> = axes.iter().zip(operands).map(|(&a, &v)| n.axis(a, v)).collect::<Result<_, _>>()?;
-    let lengths: Vec<Dim> = axes.iter().zip(operands).map(|(&a, &v)| n.shape(v).dims()[a].clone()).collect();
-    let open = |i: usize| Refusal::Open(n.shape(operands[i]).clone());
-    let lengths = lengths.iter().enumerate().map(|(i, d)| d.known().ok_or_else(|| open(i)));
-    let lengths: Vec<usize> = lengths.collect::<Result<_, _>>()?;
-    let steps = lengths.first().copied().unwrap_or(0);
-    if lengths.iter().any(|&len| len != steps) {
-        return Err(Refusal::Invalid(format!("it iterates over lengths {lengths:?}")));
-    }
+    let mut lengths = axes.iter().zip(operands).map(|(&a, &v)| n.shape(v).dims()[a].clone());
+    let first = lengths.next().unwrap_or(Dim::Known(0));
+    let length = lengths.try_fold(first, |a, b| a.agreed(&b));
+    let length = length.ok_or_else(|| Refusal::Invalid("it iterates over axes of unlike lengths".into()))?;
+    let Some(steps) = length.known() else {
+        let sliced = operands.iter().zip(&axes).zip(&backward);
+        let sliced: Vec<_> = sliced.map(|((&v, &axis), &backward)| (v, axis, backward != 0)).collect();
+        return scan_open(n, body, &state, &sliced, &length, (&out_axes, &out_backward));
+    };
     let mut rows: Vec<Values> = vec![Values::new(); results];
     let path = n.origin().path().to_owned();
     for step in 0..steps {
@@ -206,6 +226,34 @@ fn scan(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     n.note_here(Diagnostic::note("unrolled", format!("the loop is unrolled: {steps} iterations")));
     Ok(state)
+}
+
+/// A loop over slices of an axis whose length is open.
+fn scan_open<'m>(
+    n: &mut NodeCx<'_, 'm>,
+    body: &'m GraphProto,
+    states: &[ValueId],
+    sliced: &[(ValueId, usize, bool)],
+    length: &Dim,
+    (axes, backward): (&[i64], &[i64]),
+) -> Result<Values, Refusal> {
+    let most = n.add_whole(vec![length.expr()], Extents::new())?;
+    let first = n.add_constant(Tensor::from_bools(Shape::scalar(), [true]));
+    let turns = Turns { body, carried: states, sliced: Some(sliced), most: Some(length.expr()), count: String::new() };
+    let nesting = n.repeated(turns)?;
+    let mut results = nesting.add(n, [most, first].into_iter().chain(states.iter().copied()))?;
+    for (i, rows) in results[states.len()..].iter_mut().enumerate() {
+        if backward[i] != 0 {
+            *rows = n.add(Reverse { axes: [0].into_iter().collect() }, &[*rows])?;
+        }
+        let axis = count_axis(axes[i], n.rank(*rows))?;
+        if axis != 0 {
+            let mut perm: Vec<usize> = (1..n.rank(*rows)).collect();
+            perm.insert(axis, 0);
+            *rows = n.add(Transpose { perm: perm.into() }, &[*rows])?;
+        }
+    }
+    Ok(results)
 }
 
 /// An attribute with one integer for each of `count` values; 0 if it is omitted.
