@@ -4,9 +4,9 @@ use qcc_ir::Graph;
 
 use crate::{Context, Pass, PassError};
 
-/// Runs passes on the graphs inside operators, and on those inside.
+/// Runs passes on the graphs inside operators, and on those inside. These have no calibration table.
 #[derive(Debug)]
-pub(crate) struct Bodies(pub(crate) fn() -> Vec<Box<dyn Pass>>);
+pub(crate) struct Bodies(pub(crate) Vec<Box<dyn Pass>>);
 
 impl Pass for Bodies {
     fn name(&self) -> &'static str {
@@ -19,14 +19,15 @@ impl Pass for Bodies {
             let mut bodies = Vec::new();
             for body in op.bodies() {
                 let mut body = body.graph()?.clone();
-                for pass in self.0() {
-                    if !pass.applies(cx) {
-                        continue;
+                let mut own = Context { source: cx.source, ..Context::new(cx.target) };
+                for pass in &self.0 {
+                    if pass.applies(&own) {
+                        pass.run(&mut body, &mut own)?;
+                        body.sweep();
                     }
-                    pass.run(&mut body, cx)?;
-                    body.sweep();
                 }
-                self.run(&mut body, cx)?;
+                self.run(&mut body, &mut own)?;
+                cx.diagnostics.append(&mut own.diagnostics);
                 bodies.push(body.into());
             }
             let with = op.with_bodies(bodies);

@@ -138,6 +138,22 @@ pub struct Pipeline {
     passes: Vec<(Stage, Arc<dyn Pass>)>,
 }
 
+/// What gives graphs inside operators their precision. Their activations are not calibrated: 8-bit models have 8-bit weights
+/// there where kernels take these with floating-point activations.
+fn in_bodies(numbers: &Numbers) -> Option<Box<dyn Pass>> {
+    match numbers {
+        Numbers::HalfValues => Some(Box::new(HalfValues { interface: quantize::Interfaces::default() })),
+        Numbers::Quantized(options) if options.activations != Activations::Bits16 => {
+            let interface = quantize::Interfaces::default();
+            let weights_only = Activations::Float;
+            let options =
+                quantize::Options { activations: weights_only, interface, raised: Vec::new(), ..options.clone() };
+            Some(Box::new(Quantize(options)))
+        }
+        _ => None,
+    }
+}
+
 impl Pipeline {
     /// A pipeline without passes.
     pub fn empty() -> Self {
@@ -149,10 +165,10 @@ impl Pipeline {
         let mut p = Pipeline::empty();
         p.push(Stage::Simplify, SpellQdq);
         p.extend(Stage::Simplify, simplify());
-        p.push(Stage::Simplify, Bodies(simplify));
+        p.push(Stage::Simplify, Bodies(simplify()));
         p.extend(Stage::Lower, lower(matches!(settings.numbers, Numbers::Quantized(_))));
         p.extend(Stage::Lower, tidy());
-        p.push(Stage::Lower, Bodies(|| lower(false).into_iter().chain(tidy()).collect()));
+        p.push(Stage::Lower, Bodies(lower(false).into_iter().chain(tidy()).collect()));
         if let Numbers::Quantized(options) = &settings.numbers
             && options.activations != Activations::Float
         {
@@ -164,15 +180,22 @@ impl Pipeline {
             Numbers::HalfValues => p.push(Stage::Quantize, HalfValues { interface: settings.interface.clone() }),
             Numbers::Source | Numbers::HalfWeights => {}
         }
+        if let Some(pass) = in_bodies(&settings.numbers) {
+            p.push(Stage::Quantize, Bodies(vec![pass]));
+        }
         p.extend(Stage::Layout, vec![layout(settings.layout)]);
         p.extend(Stage::Layout, tidy());
-        p.push(Stage::Layout, Bodies(|| std::iter::once(layout(AS_READ)).chain(tidy()).collect()));
+        p.push(Stage::Layout, Bodies(std::iter::once(layout(AS_READ)).chain(tidy()).collect()));
         p.push(Stage::Layout, DeviceInterface);
         // This pass comes last: constant folding would widen the weights again.
-        match settings.numbers {
-            Numbers::HalfWeights => p.push(Stage::Layout, HalfWeights { exact: false }),
-            Numbers::Source => p.push(Stage::Layout, HalfWeights { exact: true }),
-            Numbers::HalfValues | Numbers::Quantized(_) => {}
+        let exact = match settings.numbers {
+            Numbers::HalfWeights => Some(false),
+            Numbers::Source => Some(true),
+            Numbers::HalfValues | Numbers::Quantized(_) => None,
+        };
+        if let Some(exact) = exact {
+            p.push(Stage::Layout, HalfWeights { exact });
+            p.push(Stage::Layout, Bodies(vec![Box::new(HalfWeights { exact })]));
         }
         p.push(Stage::Finish, OpenBatch);
         p

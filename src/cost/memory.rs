@@ -24,8 +24,12 @@ pub(super) fn shared(g: &Graph, n: NodeId, target: &Target) -> Option<ValueId> {
 }
 
 /// Bytes of a kernel's scratch buffer: quantized transposed convolutions keep a 32-bit accumulator for each element of
-/// the result.
-fn scratch(g: &Graph, n: NodeId) -> Option<u64> {
+/// the result. Graphs inside a node have buffers of their own.
+fn scratch(g: &Graph, n: NodeId, target: &Target) -> Option<u64> {
+    let bodies = g.op(n).bodies();
+    if !bodies.is_empty() {
+        return Some(bodies.iter().filter_map(|body| body.graph().ok()).map(|body| peak(body, target)).sum());
+    }
     let sums = matches!(g.op(n), Op::ConvTranspose(_)) && g.operand_types(n)[0].elem.qparams().is_some();
     let elements = g.ty(n.value(0)).shape.elements()?;
     sums.then_some(elements as u64 * 4)
@@ -50,7 +54,7 @@ fn buffers(g: &Graph, target: &Target) -> Vec<Buffer> {
                 buffers[b].last = step;
             }
         }
-        if let Some(bytes) = scratch(g, n) {
+        if let Some(bytes) = scratch(g, n, target) {
             buffers.push(Buffer { bytes, first: step, last: step });
         }
         match shared(g, n, target).and_then(|v| place.get(&v).copied()) {

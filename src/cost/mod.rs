@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use qcc_ir::ops::Op;
 use qcc_ir::target::{Latency, Target};
 use qcc_ir::{Graph, NodeId, StorageType, ValueId};
-use qcc_passes::quality::{Work, work_of};
+use qcc_passes::quality::{Work, executed, work_of};
 use serde::Serialize;
 
 mod energy;
@@ -125,7 +125,16 @@ pub(crate) fn weight_bytes(g: &Graph) -> u64 {
 /// Bytes of constants of each element type, by its name.
 fn weights(g: &Graph) -> Vec<ElemBytes> {
     let mut weights: BTreeMap<String, u64> = BTreeMap::new();
-    for n in g.order().into_iter().filter(|n| matches!(g.op(*n), Op::Const(_))) {
+    count_weights(g, &mut weights);
+    weights.into_iter().map(|(elem, bytes)| ElemBytes { elem, bytes }).collect()
+}
+
+fn count_weights(g: &Graph, weights: &mut BTreeMap<String, u64>) {
+    for n in g.order() {
+        g.op(n).bodies().iter().filter_map(|body| body.graph().ok()).for_each(|body| count_weights(body, weights));
+        if !matches!(g.op(n), Op::Const(_)) {
+            continue;
+        }
         let (elem, bytes) = (&g.ty(n.value(0)).elem, g.ty(n.value(0)).bytes().unwrap_or(0) as u64);
         let (name, bytes) = match elem.qparams().map(|qparams| qparams.storage) {
             // Files have two in a byte.
@@ -135,7 +144,6 @@ fn weights(g: &Graph) -> Vec<ElemBytes> {
         };
         *weights.entry(name).or_default() += bytes;
     }
-    weights.into_iter().map(|(elem, bytes)| ElemBytes { elem, bytes }).collect()
 }
 
 /// The latency proxy of a graph in milliseconds. For a device it is that of the target's models on a processor, which
@@ -204,9 +212,11 @@ fn is_depthwise(g: &Graph, n: NodeId) -> bool {
     matches!(g.op(n), Op::Conv(c) if c.is_depthwise(&g.operand_types(n)[1].shape))
 }
 
-/// Bytes that a node reads and writes.
+/// Bytes that a node reads and writes, those of the graph inside among them.
 fn moved(g: &Graph, n: NodeId) -> u64 {
-    g.operands(n).into_iter().chain(g.results(n)).map(|v| g.ty(v).bytes().unwrap_or(0) as u64).sum()
+    let own: u64 = g.operands(n).into_iter().chain(g.results(n)).map(|v| g.ty(v).bytes().unwrap_or(0) as u64).sum();
+    let inside = |(body, runs): (&Graph, u64)| runs * body.order().into_iter().map(|n| moved(body, n)).sum::<u64>();
+    own + executed(g, n).map_or(0, inside)
 }
 
 #[cfg(test)]

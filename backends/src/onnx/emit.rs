@@ -526,8 +526,8 @@ fn ir_version(opset: i64) -> i64 {
 impl Emitter<'_> {
     /// The tensor of a value that extents follow from: an input as it is given, or what a node has computed.
     fn computed_tensor(&mut self, v: ValueId) -> Name {
-        match self.graph.producer(v) {
-            Op::Input(_) => self.graph.name(v).cloned().unwrap_or_default(),
+        match (self.graph.producer(v), self.stored.get(&v)) {
+            (Op::Input(_), Some(stored)) => stored.clone(),
             _ => self.real(v),
         }
     }

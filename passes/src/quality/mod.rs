@@ -19,4 +19,4 @@ pub use boxes::Boxes;
 pub use compare::{Compiled, Fidelity, Reference, Samples, as_inputs, compare, layers};
 pub use distance::Distance;
 pub use output::{Agreement, BOXES_MEASURE, Hints, OutputKind, OutputQuality, Part, classes};
-pub use work::{Work, dynamic, float_islands, products, work, work_of};
+pub use work::{Work, dynamic, executed, float_islands, products, work, work_of};

@@ -64,6 +64,15 @@ pub fn work(g: &Graph) -> Work {
 
 /// The products of one node.
 pub fn work_of(g: &Graph, n: NodeId) -> Work {
+    if let Some((body, runs)) = executed(g, n) {
+        let Work { integer, run_time, weights, float } = body.order().into_iter().map(|n| work_of(body, n)).sum();
+        return Work {
+            integer: runs * integer,
+            run_time: runs * run_time,
+            weights: runs * weights,
+            float: runs * float,
+        };
+    }
     let operands = g.operand_types(n);
     let (products, none) = (products_of(g, n), Work::default());
     match operands.get(1).map(|w| (operands[0].elem.qparams().is_some(), w.elem.qparams().is_some())) {
@@ -72,6 +81,18 @@ pub fn work_of(g: &Graph, n: NodeId) -> Work {
         Some((false, true)) => Work { weights: products, ..none },
         _ => Work { float: products, ..none },
     }
+}
+
+/// The graph inside a node that is executed, and how often: the branch with more operations, or the body of a loop, once where
+/// the number of iterations is known at run time only.
+pub fn executed(g: &Graph, n: NodeId) -> Option<(&Graph, u64)> {
+    let bodies = g.op(n).bodies().into_iter().filter_map(|body| body.graph().ok());
+    let most = bodies.max_by_key(|body| products(body))?;
+    let count = match g.op(n) {
+        Op::Loop(op) => op.iterations.as_ref().and_then(|e| u64::try_from(e.constant()?).ok()),
+        _ => None,
+    };
+    Some((most, count.unwrap_or(1)))
 }
 
 /// The contractions with dynamically quantized activations.
@@ -100,7 +121,7 @@ fn products_of(g: &Graph, n: NodeId) -> u64 {
         Op::MatMul(_) => result * extent(0, operands[0].rank() - 1),
         // For each step and sequence: the weights of the input and of the state.
         Op::Recurrent(_) => extent(0, 0) * extent(0, 1) * (elements(1) + elements(2)),
-        _ => 0,
+        _ => executed(g, n).map_or(0, |(body, runs)| runs * products(body)),
     }
 }
 

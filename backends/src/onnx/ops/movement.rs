@@ -8,7 +8,7 @@ use qcc_ir::ops::{
 use qcc_ir::{Dim, Elem, Expr, Shape, TensorType};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, NodeContext, Unsupported};
+use super::super::emit::{Emitter, NodeContext, Unsupported};
 use crate::extents;
 
 /// Reshape.
