@@ -306,7 +306,7 @@ fn loops_without_a_known_end_stay_loops() {
     import(&counted(Some(3), stop()));
     for most in [None, Some(i64::MAX), Some(1 << 40)] {
         let g = import(&counted(most, stop()));
-        assert!(matches!(last(&g).0, Op::Loop(op) if op.carried.len() == 1 && op.rows.is_empty()));
+        assert!(matches!(last(&g).0, Op::Loop(op) if op.carried == 1 && op.rows().is_empty()));
     }
     // A carried value keeps its shape.
     let grows = vec![
@@ -333,24 +333,31 @@ fn loops_without_a_known_end_stay_loops() {
 }
 
 #[test]
-fn branches_of_unlike_shapes_are_refused_by_name() {
+fn branches_of_unlike_shapes_stay_branches() {
     let branch = |op: &str, more: Vec<AttributeProto>| GraphProto {
         node: vec![node(op, &["x"], &["out"], more)],
         output: vec![info("out", &[])],
         ..Default::default()
     };
-    let branches = vec![
-        subgraph("then_branch", branch("Relu", vec![])),
-        subgraph("else_branch", branch("ReduceMax", vec![int("keepdims", 1)])),
-    ];
-    let nodes = vec![
-        node("ReduceMax", &["x"], &["m"], vec![int("keepdims", 0)]),
-        node("Greater", &["m", "zero"], &["c"], vec![]),
-        node("If", &["c"], &["y"], branches),
-    ];
-    let nodes = |dims: &[i64]| model(13, dims, nodes.clone(), vec![floats("zero", &[], &[0.0])]);
-    // They would broadcast.
-    let refused = refusal(&nodes(&[3, 2]));
+    let with = |keep: i64, dims: &[i64]| {
+        let branches = vec![
+            subgraph("then_branch", branch("Relu", vec![])),
+            subgraph("else_branch", branch("ReduceMax", vec![int("keepdims", keep)])),
+        ];
+        let nodes = vec![
+            node("ReduceMax", &["x"], &["m"], vec![int("keepdims", 0)]),
+            node("Greater", &["m", "zero"], &["c"], vec![]),
+            node("If", &["c"], &["y"], branches),
+        ];
+        model(13, dims, nodes, vec![floats("zero", &[], &[0.0])])
+    };
+    let nodes = |dims: &[i64]| with(1, dims);
+    let imported = import_with(&nodes(&[3, 2]), &ImportOptions::default()).expect("imports");
+    let result = imported.graph.ty(imported.graph.outputs()[0].value);
+    assert_eq!(result.to_string(), "f32[($the_If),($the_If.1)]");
+    assert!(matches!(last(&imported.graph).0, Op::If(_)) && told(&imported).is_empty());
+    // A value has one rank.
+    let refused = refusal(&with(0, &[3, 2]));
     assert_eq!((refused.code, refused.origin.path()), ("unsupported", "the_If"));
     assert!(refused.help.is_some_and(|help| help.contains("--set")));
     let imported = import_with(&nodes(&[1]), &ImportOptions::default()).expect("imports");

@@ -6,11 +6,14 @@ use crate::{Context, Pass, PassError};
 
 /// Runs passes on the graphs inside operators, and on those inside. These have no calibration table.
 #[derive(Debug)]
-pub(crate) struct Bodies(pub(crate) Vec<Box<dyn Pass>>);
+pub(crate) struct Bodies {
+    pub(crate) name: &'static str,
+    pub(crate) passes: Vec<Box<dyn Pass>>,
+}
 
 impl Pass for Bodies {
     fn name(&self) -> &'static str {
-        "bodies"
+        self.name
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
@@ -20,7 +23,7 @@ impl Pass for Bodies {
             for body in op.bodies() {
                 let mut body = body.graph()?.clone();
                 let mut own = Context { source: cx.source, ..Context::new(cx.target) };
-                for pass in &self.0 {
+                for pass in &self.passes {
                     if pass.applies(&own) {
                         pass.run(&mut body, &mut own)?;
                         body.sweep();

@@ -138,6 +138,10 @@ pub struct Pipeline {
     passes: Vec<(Stage, Arc<dyn Pass>)>,
 }
 
+fn bodies(passes: Vec<Box<dyn Pass>>) -> Bodies {
+    Bodies { name: "bodies", passes }
+}
+
 /// What gives graphs inside operators their precision. Their activations are not calibrated: 8-bit models have 8-bit weights
 /// there where kernels take these with floating-point activations.
 fn in_bodies(numbers: &Numbers) -> Option<Box<dyn Pass>> {
@@ -165,10 +169,10 @@ impl Pipeline {
         let mut p = Pipeline::empty();
         p.push(Stage::Simplify, SpellQdq);
         p.extend(Stage::Simplify, simplify());
-        p.push(Stage::Simplify, Bodies(simplify()));
+        p.push(Stage::Simplify, bodies(simplify()));
         p.extend(Stage::Lower, lower(matches!(settings.numbers, Numbers::Quantized(_))));
         p.extend(Stage::Lower, tidy());
-        p.push(Stage::Lower, Bodies(lower(false).into_iter().chain(tidy()).collect()));
+        p.push(Stage::Lower, bodies(lower(false).into_iter().chain(tidy()).collect()));
         if let Numbers::Quantized(options) = &settings.numbers
             && options.activations != Activations::Float
         {
@@ -181,11 +185,11 @@ impl Pipeline {
             Numbers::Source | Numbers::HalfWeights => {}
         }
         if let Some(pass) = in_bodies(&settings.numbers) {
-            p.push(Stage::Quantize, Bodies(vec![pass]));
+            p.push(Stage::Quantize, bodies(vec![pass]));
         }
         p.extend(Stage::Layout, vec![layout(settings.layout)]);
         p.extend(Stage::Layout, tidy());
-        p.push(Stage::Layout, Bodies(std::iter::once(layout(AS_READ)).chain(tidy()).collect()));
+        p.push(Stage::Layout, bodies(std::iter::once(layout(AS_READ)).chain(tidy()).collect()));
         p.push(Stage::Layout, DeviceInterface);
         // This pass comes last: constant folding would widen the weights again.
         let exact = match settings.numbers {
@@ -195,7 +199,7 @@ impl Pipeline {
         };
         if let Some(exact) = exact {
             p.push(Stage::Layout, HalfWeights { exact });
-            p.push(Stage::Layout, Bodies(vec![Box::new(HalfWeights { exact })]));
+            p.push(Stage::Layout, Bodies { name: "half-bodies", passes: vec![Box::new(HalfWeights { exact })] });
         }
         p.push(Stage::Finish, OpenBatch);
         p

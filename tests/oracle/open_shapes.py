@@ -23,12 +23,13 @@ class Builder:
 
     def __init__(self, seed):
         self.random = np.random.default_rng(seed)
-        self.nodes, self.constants = [], []
+        self.nodes, self.constants, self.count = [], [], 0
 
     def op(self, kind, *inputs, outputs=1, **attributes):
-        names = [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
+        names = [f"v{self.count}_{i}" for i in range(outputs)]
         inputs = [i if isinstance(i, str) else self.constant(i) for i in inputs]
-        self.nodes.append(helper.make_node(kind, inputs, names, name=f"n{len(self.nodes)}", **attributes))
+        self.nodes.append(helper.make_node(kind, inputs, names, name=f"n{self.count}", **attributes))
+        self.count += 1
         return names[0] if outputs == 1 else names
 
     def constant(self, value):
@@ -45,6 +46,16 @@ class Builder:
 
     def shape(self, *extents):
         return self.op("Concat", *(self.op("Unsqueeze", e, [0]) if isinstance(e, str) else [e] for e in extents), axis=0)
+
+    def graph(self, make, **inputs):
+        """A nested graph: what `make` adds and returns. It reads the names around it."""
+        outer, self.nodes = self.nodes, []
+        outputs = make(*inputs)
+        outputs = [self.op("Identity", name) for name in ([outputs] if isinstance(outputs, str) else outputs)]
+        nodes, self.nodes = self.nodes, outer
+        element = {"i": TensorProto.INT64, "f": TensorProto.FLOAT, "b": TensorProto.BOOL}
+        inputs = [helper.make_tensor_value_info(n, element[e], shape) for n, (e, shape) in inputs.items()]
+        return helper.make_graph(nodes, "nested", inputs, [helper.make_empty_tensor_value_info(n) for n in outputs])
 
     def model(self, inputs, output):
         element = {"i": TensorProto.INT64, "f": TensorProto.FLOAT}
@@ -216,6 +227,57 @@ def removed(m):
     same = branch("same", helper.make_node("Identity", [y], ["same"], name="identity"))
     y = m.op("If", m.op("Equal", m.extent(y, 2), 1), then_branch=squeezed, else_branch=same)
     return m.op("Gemm", y, m.weight(8, 5), m.weight(5))
+
+
+@model({"x": ("f", ["n", 8])}, [{"n": 1}, {"n": 5}, {"n": 3}])
+def branches(m):
+    """Branches with results of unlike extents, one of which has branches inside."""
+    weight = m.constant(m.weight(8, 8))
+
+    def few():
+        return m.op("Concat", m.op("Relu", "x"), m.op("MatMul", "x", weight), axis=1)
+
+    def many():
+        y = m.op("MatMul", "x", weight)
+        least = m.op("Less", m.extent(y, 0), 4)
+        return m.op("If", least, then_branch=m.graph(lambda: m.op("Concat", y, "x", axis=0)),
+                    else_branch=m.graph(lambda: m.op("Tanh", y)))
+
+    y = m.op("If", m.op("Less", m.extent("x", 0), 2), then_branch=m.graph(few), else_branch=m.graph(many))
+    return m.op("Mul", y, 2.0)
+
+
+@model({"s": ("f", ["b", 6]), "x": ("f", ["t", "b", 6])}, [{"b": 1, "t": 4}, {"b": 3, "t": 1}, {"b": 2, "t": 9}])
+def scans(m):
+    """Recurrence over an open length, in both directions."""
+    def step(state, row):
+        new = m.op("Tanh", m.op("Add", m.op("MatMul", state, m.weight(6, 6)), row))
+        return new, m.op("Mul", new, row)
+
+    def scan(x, name, length_first=True, **attributes):
+        body = m.graph(step, **{f"{name}_state": ("f", ["b", 6]), f"{name}_row": ("f", ["b", 6])})
+        return m.op("Scan", "s", x, outputs=2, num_scan_inputs=1, body=body, **attributes)
+
+    last, rows = scan("x", "forward")
+    _, back = scan("x", "back", scan_input_directions=[1], scan_output_directions=[1])
+    _, turned = scan(m.op("Transpose", "x", perm=[1, 0, 2]), "turned", scan_input_axes=[1], scan_output_axes=[1])
+    y = m.op("Add", m.op("Add", rows, back), m.op("Transpose", turned, perm=[1, 0, 2]))
+    return m.op("Add", y, last)
+
+
+@model({"x": ("f", ["n", "m"])}, [{"n": 3, "m": 4}, {"n": 1, "m": 2}, {"n": 7, "m": 5}])
+def turns(m):
+    """A loop over the rows of a matrix, whose body reads one by its number, and the number of rows."""
+    def turn(i, running, state):
+        row = m.op("Gather", "x", i, axis=0)
+        share = m.op("Div", row, m.op("Cast", m.extent("x", 0), to=TensorProto.FLOAT))
+        new = m.op("Add", state, share)
+        return m.op("Identity", running), new, m.op("Mul", new, row)
+
+    body = m.graph(turn, i=("i", []), running=("b", []), state=("f", ["m"]))
+    first = m.op("ReduceMean", "x", axes=[0], keepdims=0)
+    last, rows = m.op("Loop", m.extent("x", 0), "", first, outputs=2, body=body)
+    return m.op("Add", rows, last)
 
 
 def sample(inputs, size, random):

@@ -5,8 +5,8 @@ use qcc_ir::ops::{If, Loop, Op, Reshape};
 use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::end::End;
 use super::importer::{Binding, Importer};
-use super::run::End;
 use super::schedule::reads_of;
 use crate::build::control::{self, SET};
 use crate::build::{Build, Values};

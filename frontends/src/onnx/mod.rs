@@ -26,6 +26,7 @@ mod body;
 mod calls;
 mod custom;
 mod declared;
+mod end;
 mod functions;
 mod importer;
 mod integers;

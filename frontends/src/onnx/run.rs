@@ -2,11 +2,12 @@
 
 use qcc_formats::onnx::{GraphProto, NodeProto, ValueInfoProto};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Dim, Graph, Origin, Shape, ValueId};
+use qcc_ir::{Dim, Origin, Shape, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::custom::custom;
 use super::declared::Declared;
+use super::end::End;
 use super::functions::MOST_NAMED;
 use super::importer::{Binding, Importer};
 use super::integers::{self, Inputs};
@@ -15,7 +16,7 @@ use super::schedule::schedule;
 use super::{declared, element, ops, qdq};
 use crate::Imported;
 use crate::build::control::expand;
-use crate::build::{Build, Values};
+use crate::build::Values;
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
@@ -212,23 +213,6 @@ impl<'m> Importer<'m> {
             results.iter().for_each(|&v| self.hand_on(v, stored));
         }
         Ok(results)
-    }
-}
-
-/// A place of a graph that is no node of the source.
-pub(super) struct End<'a>(pub(super) &'a mut Graph, pub(super) Origin);
-
-impl Build for End<'_> {
-    fn graph(&self) -> &Graph {
-        self.0
-    }
-
-    fn graph_mut(&mut self) -> &mut Graph {
-        self.0
-    }
-
-    fn origin(&self) -> &Origin {
-        &self.1
     }
 }
 

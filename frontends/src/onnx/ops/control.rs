@@ -28,7 +28,7 @@ fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Ok(results);
     }
     let branches = n.branches([then, otherwise])?;
-    branches.add(n, [condition])
+    branches.add(n, [condition]).map_err(|e| Refusal::Advised { message: e.to_string(), help: SET })
 }
 
 /// Computes both branches. Fails where they do not give the same types, or one computes at other extents only.

@@ -1,0 +1,22 @@
+//! Nodes that belong to no node of the source.
+
+use qcc_ir::{Graph, Origin};
+
+use crate::build::Build;
+
+/// A place of a graph that is no node of the source.
+pub(super) struct End<'a>(pub(super) &'a mut Graph, pub(super) Origin);
+
+impl Build for End<'_> {
+    fn graph(&self) -> &Graph {
+        self.0
+    }
+
+    fn graph_mut(&mut self) -> &mut Graph {
+        self.0
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.1
+    }
+}
