@@ -1,6 +1,9 @@
 //! The statistics of one value. They can be merged, and the result depends neither on the order of the samples nor on
 //! the grouping of the merges: extremes, integer counts, exact sums, and a histogram with fixed edges.
 
+// Not a branch, so that loops are vectorised.
+use std::hint::select_unpredictable;
+
 use qcc_ir::vector::{summary, vectorized};
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +60,7 @@ impl Histogram {
                 #[inline(always)]
                 || {
                     for (bin, &x) in bins.iter_mut().zip(values) {
-                        *bin = ((x * scale - first) as i32 as u32).min(last);
+                        *bin = whole(x * scale - first).min(last);
                     }
                 },
             );
@@ -343,6 +346,19 @@ impl Channels {
     }
 }
 
+/// The whole part of a number below 2^22 in magnitude, wrapped if it is negative. Unlike `as`, which saturates, it is
+/// vectorized.
+#[inline(always)]
+fn whole(x: f32) -> u32 {
+    // Added to it, a number has no fraction: it is rounded to the nearest integer.
+    const SHIFT: f32 = 8_388_608.0;
+    let size = x.abs();
+    let shifted = size + SHIFT;
+    let rounded_up = u32::from(shifted - SHIFT > size);
+    let whole = shifted.to_bits().wrapping_sub(SHIFT.to_bits()).wrapping_sub(rounded_up);
+    select_unpredictable(x < 0.0, whole.wrapping_neg(), whole)
+}
+
 /// The greater number, or `a` if they cannot be compared.
 fn greater(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
@@ -380,7 +396,7 @@ impl Seen {
 
     /// Adds those of the next part of the tensor, while it is in the cache.
     fn add(&mut self, part: &[f32]) {
-        self.numbers.extend(part.iter().skip(self.next).step_by(self.stride));
+        self.numbers.extend((self.next..part.len()).step_by(self.stride).map(|i| part[i]));
         let rest = part.len().saturating_sub(self.next).next_multiple_of(self.stride);
         self.next = self.next + rest - part.len();
     }
@@ -413,6 +429,14 @@ fn finite(values: &[f32], sum: f32) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn whole_parts_are_those_of_conversions() {
+        let sizes = (0..4000).map(|i| i as f32 * 0.25).chain([0.999_999_94, 2047.999_9, 1e6 + 0.5, 4_000_000.5]);
+        for x in sizes.flat_map(|x| [x, -x]) {
+            assert_eq!(whole(x), x as i32 as u32, "{x}");
+        }
+    }
 
     #[test]
     fn parts_have_the_numbers_of_the_whole() {

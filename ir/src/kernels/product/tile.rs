@@ -109,7 +109,7 @@ impl<R: Right> Part<'_, '_, R> {
             return self.rows::<I, F, TALL, WIDE>(isa, 0, &tile, |k| &panel[k * width..]);
         }
         let direct = |k: usize| b.from(depth.start + k, from);
-        if self.out.len() <= FEW_ROWS {
+        if self.out.len() <= 2 * FEW_ROWS {
             // Few rows do not repay packing.
             return self.rows::<I, F, TALL, WIDE>(isa, 0, &tile, direct);
         }
