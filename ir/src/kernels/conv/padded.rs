@@ -23,8 +23,8 @@ thread_local! {
 /// Elements of a part of the image, so that it stays in the L2 cache.
 const PART: usize = 128 * 1024;
 
-/// The least number of columns into which lines are divided.
-const COLUMNS: usize = 256;
+/// The least number of positions of a part, if there are as many: with fewer, the weights would be read too often.
+const COLUMNS: usize = 480;
 
 /// How the taps of a window read one axis of the image.
 struct Axis {
@@ -53,8 +53,9 @@ impl Axis {
 }
 
 /// How the images of a convolution are divided into parts.
-pub(super) struct Plan<'g> {
-    geometry: &'g Geometry,
+pub(super) struct Plan {
+    /// With extents of 1 in front, so that lines are long.
+    geometry: Geometry,
     height: Axis,
     width: Axis,
     /// The most lines and columns of a part.
@@ -69,22 +70,29 @@ pub(super) struct Positions {
     columns: Range<usize>,
 }
 
-impl<'g> Plan<'g> {
+impl Plan {
     /// A plan with at least `parts` parts, if there are as many lines.
-    pub(super) fn new(geometry: &'g Geometry, parts: usize) -> Self {
-        let g = geometry;
-        let (height, width) = (Axis::new(g, 1), Axis::new(g, 2));
+    pub(super) fn new(geometry: &Geometry, parts: usize) -> Self {
+        let mut g = geometry.clone();
+        for _ in 0..2 {
+            if [g.image[2], g.steps[2], g.window[2]] == [1; 3] && g.before[2] == 0 {
+                let axes = [&mut g.image, &mut g.steps, &mut g.window, &mut g.stride, &mut g.before, &mut g.dilation];
+                axes.into_iter().for_each(|axis| axis.rotate_right(1));
+            }
+        }
+        let (height, width) = (Axis::new(&g, 1), Axis::new(&g, 2));
         let planes = g.channels * g.window[0] * height.phases.len() * width.phases.len();
         let columns = (PART / (planes * (1 + height.extra))).saturating_sub(width.extra).max(COLUMNS).min(g.steps[2]);
         let lines = match columns < g.steps[2] {
             true => 1,
-            false => (PART / (planes * (columns + width.extra))).saturating_sub(height.extra).clamp(1, g.steps[1]),
+            false => (PART / (planes * (columns + width.extra))).saturating_sub(height.extra),
         };
+        let lines = lines.max(COLUMNS.div_ceil(columns)).min(g.steps[1]);
         let size = match g.steps[1] {
             1 => [1, columns.min(g.steps[2].div_ceil(parts))],
             all => [lines.min(all.div_ceil(parts)), columns],
         };
-        Plan { geometry, height, width, size }
+        Plan { geometry: g, height, width, size }
     }
 
     /// The parts, in the order of positions.
@@ -152,8 +160,8 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(plan: &Plan<'_>, part: &Positions) -> Self {
-        let (g, width, height) = (plan.geometry, &plan.width, &plan.height);
+    fn new(plan: &Plan, part: &Positions) -> Self {
+        let (g, width, height) = (&plan.geometry, &plan.width, &plan.height);
         let all = part.columns.len() + width.extra;
         let inside = width.phases.iter().map(|phase| {
             let (first, stride) = (part.columns.start * g.stride[2] + phase, g.stride[2]);
@@ -176,7 +184,7 @@ impl Lines {
 
 /// Copies a part of an image.
 struct Fill<'a> {
-    plan: &'a Plan<'a>,
+    plan: &'a Plan,
     part: &'a Positions,
     lines: &'a Lines,
     image: &'a [f32],
@@ -189,7 +197,7 @@ impl SimdOp for Fill<'_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let Fill { plan, part, lines, image, to } = self;
-        let (g, height) = (plan.geometry, plan.height.extra + part.lines.len());
+        let (g, height) = (&plan.geometry, plan.height.extra + part.lines.len());
         let line_length = part.columns.len() + plan.width.extra;
         let mut at = 0;
         for channel in image.chunks_exact(g.pixels()).take(g.channels) {
@@ -258,6 +266,10 @@ impl Right for Padded<'_> {
     #[inline(always)]
     fn places(&self, cols: Range<usize>) -> Places {
         let (mut places, mut at) = (Places::new(), cols.start);
+        if self.period == self.kept {
+            places.push(Place { from: 0, to: at, len: cols.len() });
+            return places;
+        }
         while at < cols.end {
             let (line, column) = (at / self.period, at % self.period);
             if column < self.kept {
