@@ -8,11 +8,11 @@ mod windows;
 use std::ops::Range;
 
 use rayon::prelude::*;
-use rten_simd::{Isa, SimdOp};
+use rten_simd::SimdOp;
 use smallvec::{SmallVec, smallvec};
 
 use super::gemm::{Term, contract, gemm};
-use super::matrix::{Bias, View, copy};
+use super::matrix::{Bias, View};
 use super::product::{FEW_ROWS, multiply_rows, tasks};
 use crate::error::EvalError;
 use crate::ops::{Conv, ConvTranspose, Tensors};
@@ -171,23 +171,6 @@ pub(crate) fn conv_transpose(op: &ConvTranspose, operands: &[&Tensor]) -> Result
     }
     transpose_sums(&g, &x, &w, &[Term { plane: 0, inner: 0..g.filters }], &mut out)?;
     Ok(smallvec![Tensor::from_vec(g.shape(channels, g.image, operands[0].ty().rank()), out)])
-}
-
-/// `out[i] = x[i * stride]`
-#[inline(always)]
-fn gather<I: Isa>(isa: I, out: &mut [f32], x: &[f32], stride: usize) {
-    match stride {
-        1 => copy(isa, out, &x[..out.len()]),
-        2 => {
-            let pairs = x.as_chunks::<2>().0;
-            out.iter_mut().zip(pairs).for_each(|(o, pair)| *o = pair[0]);
-            // The last may be followed by nothing.
-            if let Some(last) = out.get_mut(pairs.len()) {
-                *last = x[2 * pairs.len()];
-            }
-        }
-        _ => out.iter_mut().zip(x.iter().step_by(stride)).for_each(|(o, &v)| *o = v),
-    }
 }
 
 #[cfg(test)]

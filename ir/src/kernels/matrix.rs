@@ -161,6 +161,23 @@ pub(super) fn copy<I: Isa>(isa: I, to: &mut [f32], from: &[f32]) {
     }
 }
 
+/// `out[i] = x[i * stride]`
+#[inline(always)]
+pub(super) fn gather<I: Isa>(isa: I, out: &mut [f32], x: &[f32], stride: usize) {
+    match stride {
+        1 => copy(isa, out, &x[..out.len()]),
+        2 => {
+            let pairs = x.as_chunks::<2>().0;
+            out.iter_mut().zip(pairs).for_each(|(o, pair)| *o = pair[0]);
+            // The last may be followed by nothing.
+            if let Some(last) = out.get_mut(pairs.len()) {
+                *last = x[2 * pairs.len()];
+            }
+        }
+        _ => out.iter_mut().zip(x.iter().step_by(stride)).for_each(|(o, &v)| *o = v),
+    }
+}
+
 /// Bias of a product: one number for each row or for each column of the result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bias<'a> {

@@ -6,7 +6,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 use smallvec::SmallVec;
 
-use super::gather;
+use super::super::matrix::gather;
 use super::geometry::{Geometry, Tap};
 use crate::vector::LANES;
 

@@ -10,9 +10,8 @@ use std::ops::Range;
 use rten_simd::{Isa, SimdOp};
 use smallvec::SmallVec;
 
-use super::super::matrix::{Place, Places, Right};
+use super::super::matrix::{Place, Places, Right, gather};
 use super::super::product::WIDEST;
-use super::gather;
 use super::geometry::Geometry;
 
 thread_local! {
