@@ -432,7 +432,7 @@ mod tests {
 
     #[test]
     fn whole_parts_are_those_of_conversions() {
-        let sizes = (0..4000).map(|i| i as f32 * 0.25).chain([0.999_999_94, 2047.999_9, 1e6 + 0.5, 4_000_000.5]);
+        let sizes = (0..4000).map(|i| i as f32 * 0.25).chain([0.999_999_94, 2_047.999_9, 1e6 + 0.5, 4_000_000.5]);
         for x in sizes.flat_map(|x| [x, -x]) {
             assert_eq!(whole(x), x as i32 as u32, "{x}");
         }
