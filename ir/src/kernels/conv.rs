@@ -2,23 +2,25 @@
 
 mod depthwise;
 mod geometry;
-mod patches;
+mod padded;
 mod windows;
 
 use std::ops::Range;
 
+use rayon::prelude::*;
 use rten_simd::SimdOp;
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use super::gemm::{Term, contract, gemm};
 use super::matrix::{Bias, View};
+use super::product::{FEW_ROWS, multiply_rows, tasks};
 use crate::error::EvalError;
 use crate::ops::{Conv, ConvTranspose, Tensors};
 use crate::types::Tensor;
 pub(crate) use depthwise::Depthwise;
 pub(crate) use geometry::Geometry;
 use geometry::Piece;
-use patches::Patches;
+use padded::{Padded, Plan, Positions};
 pub use windows::Windows;
 
 /// For each image, group and term of the weight's reduction axis in turn, `emit` receives image, group, term, positions
@@ -31,18 +33,29 @@ pub(crate) fn conv_sums(
     mut emit: impl FnMut(usize, usize, usize, Range<usize>, &[f32]),
 ) -> Result<(), EvalError> {
     let (depth, size) = (g.channels * g.taps(), g.channels * g.pixels());
-    let taps = g.table();
+    let plan = Plan::new(g, 1);
+    let mut sums = Vec::new();
     for i in 0..g.batch * g.groups {
-        let images = planes.iter().map(|x| &x[i * size..][..size]);
+        let images: SmallVec<[&[f32]; 2]> = planes.iter().map(|x| &x[i * size..][..size]).collect();
         let group = i % g.groups;
         let weights = View::new(&w[group * g.filters * depth..][..g.filters * depth], g.filters, depth);
-        let emit = |term, cols, sums: &[f32]| emit(i / g.groups, group, term, cols, sums);
+        let mut emit = |term, cols, sums: &[f32]| emit(i / g.groups, group, term, cols, sums);
         if g.is_pointwise() {
-            let columns: Vec<View<'_>> = images.map(|x| View::new(x, g.channels, g.pixels())).collect();
+            let columns: SmallVec<[View<'_>; 2]> =
+                images.iter().map(|x| View::new(x, g.channels, g.pixels())).collect();
             contract(weights, &columns, terms, emit)?;
-        } else {
-            let columns: Vec<Patches<'_>> = images.map(|image| Patches::new(g, &taps, image)).collect();
-            contract(weights, &columns, terms, emit)?;
+            continue;
+        }
+        for part in plan.parts() {
+            let positions = plan.range(&part);
+            sums.resize(g.filters * positions.len(), 0.0);
+            for (i, term) in terms.iter().enumerate() {
+                plan.with(images[term.plane], &part, |columns| {
+                    let weights = weights.block(0..g.filters, term.inner.clone());
+                    product_of_rows(&mut sums, weights, columns.block(term.inner.clone()));
+                });
+                emit(i, positions.clone(), &sums);
+            }
         }
     }
     Ok(())
@@ -53,11 +66,11 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor]) -> Result<Tensors, EvalError
     let bias = operands.get(2).map(|b| b.view::<f32>());
     let g = Geometry::of_conv(op, &operands[0].dims(), &operands[1].dims());
     let (channels, positions) = (g.groups * g.filters, g.positions());
-    let taps = g.table();
     let mut out = vec![0.0f32; g.batch * channels * positions];
     if out.is_empty() {
         // Empty result.
     } else if g.channels == 1 && g.filters == 1 {
+        let taps = g.table();
         for (i, (out, plane)) in out.chunks_exact_mut(positions).zip(x.chunks_exact(g.pixels())).enumerate() {
             let channel = i % channels;
             let (weights, start) = (&w[channel * g.taps()..][..g.taps()], bias.as_ref().map_or(0.0, |b| b[channel]));
@@ -73,11 +86,46 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor]) -> Result<Tensors, EvalError
             if g.is_pointwise() {
                 gemm(out, weights, View::new(image, depth, positions), bias.map_or(Bias::None, Bias::Rows))?;
             } else {
-                gemm(out, weights, Patches::new(&g, &taps, image), bias.map_or(Bias::None, Bias::After))?;
+                windowed(&g, out, weights, image, bias.map_or(Bias::None, Bias::After))?;
             }
         }
     }
     Ok(smallvec![Tensor::from_vec(g.shape(channels, g.steps, operands[0].ty().rank()), out)])
+}
+
+/// The product of filters with what is under the window in an image. Parts of the image are tasks.
+fn windowed(g: &Geometry, out: &mut [f32], weights: View<'_>, image: &[f32], bias: Bias<'_>) -> Result<(), EvalError> {
+    let (depth, positions) = (weights.cols(), g.positions());
+    if positions == 1 {
+        let taps = g.table();
+        let pixels: Vec<Option<usize>> = taps.iter().map(|tap| g.pixel(tap, 0)).collect();
+        let under = |plane: &[f32]| pixels.iter().map(|pixel| pixel.map_or(0.0, |at| plane[at])).collect::<Vec<_>>();
+        let column: Vec<f32> = image.chunks_exact(g.pixels()).take(g.channels).flat_map(under).collect();
+        return gemm(out, weights, View::new(&column, depth, 1), bias);
+    }
+    let plan = Plan::new(g, tasks(g.filters * positions * depth));
+    let mut parts: Vec<(Positions, Vec<&mut [f32]>)> =
+        plan.parts().into_iter().map(|part| (part, Vec::with_capacity(g.filters))).collect();
+    for mut row in out.chunks_exact_mut(positions) {
+        for (part, rows) in &mut parts {
+            let (own, rest) = row.split_at_mut(plan.range(part).len());
+            rows.push(own);
+            row = rest;
+        }
+    }
+    let product = |(part, rows)| plan.with(image, &part, |columns| multiply_rows(rows, weights, columns, bias));
+    parts.into_par_iter().for_each(product);
+    Ok(())
+}
+
+/// A product without a bias. Rows are tasks.
+fn product_of_rows(out: &mut [f32], a: View<'_>, b: Padded<'_>) {
+    let width = out.len() / a.rows();
+    let chunk = a.rows().div_ceil(tasks(out.len() * a.cols())).next_multiple_of(FEW_ROWS);
+    out.par_chunks_mut(chunk * width).enumerate().for_each(|(i, out)| {
+        let rows = i * chunk..(i * chunk + out.len() / width);
+        multiply_rows(out.chunks_exact_mut(width).collect(), a.block(rows, 0..a.cols()), b, Bias::None);
+    });
 }
 
 /// Adds a transposed convolution to `out` (`[batch, channels, pixels]`): each product of the weight with a term of the

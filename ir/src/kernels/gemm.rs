@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::matrix::{Bias, Right, View};
+use super::matrix::{Bias, View};
 use super::product::{Best, multiply};
 use crate::error::EvalError;
 
 /// `out = a * b + bias`, row-major. All of `out` is written.
-pub(crate) fn gemm(out: &mut [f32], a: View<'_>, b: impl Right, bias: Bias<'_>) -> Result<(), EvalError> {
+pub(crate) fn gemm(out: &mut [f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) -> Result<(), EvalError> {
     let biases = match bias {
         Bias::None => true,
         Bias::Rows(bias) | Bias::After(bias) => bias.len() == a.rows(),
@@ -41,11 +41,11 @@ pub(crate) struct Term {
 /// `emit` receives the term's index, the columns and their product with all rows of `a`.
 pub(crate) fn contract(
     a: View<'_>,
-    b: &[impl Right],
+    b: &[View<'_>],
     terms: &[Term],
     mut emit: impl FnMut(usize, Range<usize>, &[f32]),
 ) -> Result<(), EvalError> {
-    let total = b.first().map_or(0, Right::cols);
+    let total = b.first().map_or(0, View::cols);
     let deepest = terms.iter().map(|t| t.inner.len()).max().unwrap_or(0).max(1);
     // Fewer columns where the number of rows is large.
     let least = (LARGEST / deepest).clamp(1, 128);

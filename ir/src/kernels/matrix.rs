@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rten_simd::Isa;
 use rten_simd::ops::BitOps;
+use smallvec::{SmallVec, smallvec};
 
 /// A view of a matrix inside a slice.
 #[derive(Clone, Copy, Debug)]
@@ -62,66 +63,81 @@ impl<'a> View<'a> {
         from.iter().step_by(self.row_stride).take(rows.len())
     }
 
-    /// The elements from one on, and the distance of rows.
-    #[inline(always)]
-    pub(super) fn from(&self, row: usize, col: usize) -> (&'a [f32], usize) {
-        (&self.data[row * self.row_stride + col * self.col_stride..], self.row_stride)
-    }
-
     /// The elements, row by row.
     pub(super) fn dense(&self) -> Vec<f32> {
         (0..self.rows).flat_map(move |i| self.transposed().column(i, 0..self.cols)).copied().collect()
     }
 }
 
-/// The right-hand side of a product. It need not be in memory.
+/// The right-hand side of a product, as it is read by tiles.
 pub(crate) trait Right: Copy + Sync {
-    fn rows(&self) -> usize;
-
+    /// The number of columns. Some may have no place in the result.
     fn cols(&self) -> usize;
 
-    /// Some rows and columns of the matrix.
-    fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self;
+    /// True if [`Right::from`] has `width` elements from the first of `cols` columns on.
+    fn is_direct(&self, cols: usize, width: usize) -> bool;
 
-    /// The matrix in memory, if it is there.
-    fn view(&self) -> Option<View<'_>>;
+    /// The elements of a row from a column on. They are contiguous.
+    fn from(&self, row: usize, col: usize) -> &[f32];
 
-    /// Copies a block, row by row, to a panel whose rows have `width` elements. Columns that the block does not have are
-    /// not read by anyone.
-    fn pack<I: Isa>(&self, isa: I, panel: &mut [f32], width: usize, rows: Range<usize>, cols: Range<usize>);
-}
-
-impl Right for View<'_> {
-    fn rows(&self) -> usize {
-        self.rows
+    /// Copies a block that is not read directly, row by row, to a panel whose rows have `width` elements. Columns that the
+    /// block does not have are not read by anyone.
+    #[inline(always)]
+    fn pack<I: Isa>(&self, isa: I, panel: &mut [f32], width: usize, rows: Range<usize>, cols: Range<usize>) {
+        for (to, k) in panel.chunks_exact_mut(width).zip(rows) {
+            copy(isa, &mut to[..cols.len()], &self.from(k, cols.start)[..cols.len()]);
+        }
     }
 
+    /// Where columns are in a row of the result.
+    #[inline(always)]
+    fn places(&self, cols: Range<usize>) -> Places {
+        smallvec![Place { from: 0, to: cols.start, len: cols.len() }]
+    }
+}
+
+/// Consecutive columns of the right-hand side of a product that are consecutive in the result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The first column, counted from the first of those asked for.
+    pub(crate) from: usize,
+    /// The first column of the result.
+    pub(crate) to: usize,
+    pub(crate) len: usize,
+}
+
+pub(crate) type Places = SmallVec<[Place; 4]>;
+
+impl Right for View<'_> {
+    #[inline(always)]
     fn cols(&self) -> usize {
         self.cols
     }
 
-    fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self {
-        View::block(self, rows, cols)
+    #[inline(always)]
+    fn is_direct(&self, cols: usize, width: usize) -> bool {
+        self.is_row_major() && cols == width
     }
 
     #[inline(always)]
-    fn view(&self) -> Option<View<'_>> {
-        Some(*self)
+    fn from(&self, row: usize, col: usize) -> &[f32] {
+        &self.data[row * self.row_stride + col..]
     }
 
     #[inline(always)]
     fn pack<I: Isa>(&self, isa: I, panel: &mut [f32], width: usize, rows: Range<usize>, cols: Range<usize>) {
-        let lines = panel.chunks_exact_mut(width).zip(rows.clone());
         if self.is_row_major() {
-            lines.for_each(|(to, k)| copy(isa, &mut to[..cols.len()], self.row(k, cols.clone())));
-        } else {
-            /// Rows at a time, so that the columns' cache lines are used whole.
-            const ROWS: usize = 16;
-            for (to, first) in panel.chunks_mut(ROWS * width).zip(rows.clone().step_by(ROWS)) {
-                for (j, col) in cols.clone().enumerate() {
-                    let elements = self.column(col, first..rows.end);
-                    to.iter_mut().skip(j).step_by(width).zip(elements).for_each(|(to, &v)| *to = v);
-                }
+            for (to, k) in panel.chunks_exact_mut(width).zip(rows) {
+                copy(isa, &mut to[..cols.len()], self.row(k, cols.clone()));
+            }
+            return;
+        }
+        /// Rows at a time, so that the columns' cache lines are used whole.
+        const ROWS: usize = 16;
+        for (to, first) in panel.chunks_mut(ROWS * width).zip(rows.clone().step_by(ROWS)) {
+            for (j, col) in cols.clone().enumerate() {
+                let elements = self.column(col, first..rows.end);
+                to.iter_mut().skip(j).step_by(width).zip(elements).for_each(|(to, &v)| *to = v);
             }
         }
     }
@@ -142,6 +158,23 @@ pub(super) fn copy<I: Isa>(isa: I, to: &mut [f32], from: &[f32]) {
     }
     if len % ops.len() > 0 {
         ops.store(ops.load(&from[len - ops.len()..]), &mut to[len - ops.len()..]);
+    }
+}
+
+/// `out[i] = x[i * stride]`
+#[inline(always)]
+pub(super) fn gather<I: Isa>(isa: I, out: &mut [f32], x: &[f32], stride: usize) {
+    match stride {
+        1 => copy(isa, out, &x[..out.len()]),
+        2 => {
+            let pairs = x.as_chunks::<2>().0;
+            out.iter_mut().zip(pairs).for_each(|(o, pair)| *o = pair[0]);
+            // The last may be followed by nothing.
+            if let Some(last) = out.get_mut(pairs.len()) {
+                *last = x[2 * pairs.len()];
+            }
+        }
+        _ => out.iter_mut().zip(x.iter().step_by(stride)).for_each(|(o, &v)| *o = v),
     }
 }
 

@@ -14,10 +14,11 @@ mod tile;
 use std::cell::Cell;
 
 use rayon::prelude::*;
-use rten_simd::{Isa, SimdOp};
+use rten_simd::SimdOp;
 
 use super::matrix::{Bias, Right, View};
 use dot::{AT_ONCE, Dots};
+pub(super) use tile::{FEW_ROWS, WIDEST};
 use tile::{PanelWidth, Part, Product};
 
 /// The least number of multiplications for which another thread is worth its start.
@@ -26,6 +27,11 @@ const TASK: usize = 1 << 20;
 thread_local! {
     /// A buffer for a panel, so that no product allocates and clears one.
     static PANEL: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// The number of tasks for some multiplications.
+pub(super) fn tasks(multiplications: usize) -> usize {
+    (multiplications / TASK).clamp(1, rayon::current_num_threads())
 }
 
 /// How operations are compiled for the instruction set of a processor.
@@ -44,21 +50,13 @@ impl Dispatch for Best {
 }
 
 /// `out = a * b + bias`, row-major, for operands of matching sizes.
-pub(super) fn multiply<R: Right>(on: impl Dispatch, out: &mut [f32], a: View<'_>, b: R, bias: Bias<'_>) {
+pub(super) fn multiply(on: impl Dispatch, out: &mut [f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) {
     let [rows, cols, depth] = [a.rows(), b.cols(), a.cols()];
     if depth == 0 {
         // Sums of nothing.
         out.fill(0.0);
         return add(out, bias);
     }
-    let mut column = Vec::new();
-    let in_memory = b.view().or_else(|| {
-        (cols == 1).then(|| {
-            column.resize(depth, 0.0);
-            on.run(Column { out: &mut column, b });
-            View::new(&column, depth, 1)
-        })
-    });
     let dense;
     let a = if a.is_row_major() {
         a
@@ -66,15 +64,20 @@ pub(super) fn multiply<R: Right>(on: impl Dispatch, out: &mut [f32], a: View<'_>
         dense = a.dense();
         View::new(&dense, rows, depth)
     };
-    match in_memory {
+    if cols == 1 && rows > 1 {
         // A column is the row of the transposed product.
-        Some(b) if cols == 1 && rows > 1 => {
-            let column: Vec<f32> = b.column(0, 0..depth).copied().collect();
-            row(on, out, &column, a.transposed(), bias);
-        }
-        Some(b) if rows == 1 && b.transposed().is_row_major() => row(on, out, a.row(0, 0..depth), b, bias),
-        _ => blocks(on, out, &Product { a, b, bias }),
+        let column: Vec<f32> = b.column(0, 0..depth).copied().collect();
+        row(on, out, &column, a.transposed(), bias);
+    } else if rows == 1 && b.transposed().is_row_major() {
+        row(on, out, a.row(0, 0..depth), b, bias);
+    } else {
+        blocks(on, out, &Product { a, b, bias });
     }
+}
+
+/// The rows `out` of a product, on this thread. `a` is row-major.
+pub(super) fn multiply_rows(out: Vec<&mut [f32]>, a: View<'_>, b: impl Right, bias: Bias<'_>) {
+    part(Best, out, [0, 0], b.cols(), &Product { a, b, bias });
 }
 
 /// The product of a row with contiguous columns. The bias is that of the product or of the transposed product.
@@ -104,46 +107,34 @@ fn add(out: &mut [f32], bias: Bias<'_>) {
 }
 
 /// A product of tiles. Tasks have their own columns or, where there are few, their own rows.
-fn blocks<R: Right>(on: impl Dispatch, out: &mut [f32], product: &Product<'_, R>) {
+fn blocks(on: impl Dispatch, out: &mut [f32], product: &Product<'_, View<'_>>) {
     let [rows, cols, depth] = [product.a.rows(), product.b.cols(), product.a.cols()];
-    let tasks = (rows * cols * depth / TASK).clamp(1, rayon::current_num_threads());
+    let tasks = tasks(rows * cols * depth);
     let lines = out.chunks_exact_mut(cols);
     if tasks == 1 {
-        return part(on, lines.collect(), [0, 0], product);
+        return part(on, lines.collect(), [0, 0], cols, product);
     }
     let chunk = cols.div_ceil(tasks).next_multiple_of(on.run(PanelWidth));
     if cols > (tasks - 1) * chunk {
         let mut parts: Vec<Vec<&mut [f32]>> = Vec::new();
         parts.resize_with(cols.div_ceil(chunk), || Vec::with_capacity(rows));
         lines.for_each(|line| line.chunks_mut(chunk).zip(&mut parts).for_each(|(piece, part)| part.push(piece)));
-        parts.into_par_iter().enumerate().for_each(|(i, lines)| part(on, lines, [0, i * chunk], product));
+        parts.into_par_iter().enumerate().for_each(|(i, lines)| {
+            let cols = lines[0].len();
+            part(on, lines, [0, i * chunk], cols, product);
+        });
     } else {
         let chunk = rows.div_ceil(tasks).next_multiple_of(tile::FEW_ROWS);
         let parts = out.par_chunks_mut(chunk * cols).enumerate();
-        parts.for_each(|(i, out)| part(on, out.chunks_exact_mut(cols).collect(), [i * chunk, 0], product));
+        parts.for_each(|(i, out)| part(on, out.chunks_exact_mut(cols).collect(), [i * chunk, 0], cols, product));
     }
 }
 
-fn part<R: Right>(on: impl Dispatch, out: Vec<&mut [f32]>, first: [usize; 2], product: &Product<'_, R>) {
+/// Some rows of a product, and `cols` columns of the right-hand side.
+fn part<R: Right>(on: impl Dispatch, out: Vec<&mut [f32]>, first: [usize; 2], cols: usize, product: &Product<'_, R>) {
     let mut panel = PANEL.take();
-    on.run(Part { out, first, product, panel: &mut panel });
+    on.run(Part { out, first, cols, product, panel: &mut panel });
     PANEL.set(panel);
-}
-
-/// Copies the only column of a matrix.
-struct Column<'a, R> {
-    out: &'a mut [f32],
-    b: R,
-}
-
-impl<R: Right> SimdOp for Column<'_, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) {
-        let rows = 0..self.out.len();
-        self.b.pack(isa, self.out, 1, rows, 0..1);
-    }
 }
 
 #[cfg(test)]
@@ -157,7 +148,7 @@ mod tests {
     #[derive(Clone, Copy)]
     struct On<I>(I);
 
-    impl<I: Isa + Sync> Dispatch for On<I> {
+    impl<I: rten_simd::Isa + Sync> Dispatch for On<I> {
         fn run<O: SimdOp>(self, op: O) -> O::Output {
             op.eval(self.0)
         }

@@ -9,21 +9,44 @@ use crate::vector::{LANES, vectorized};
 
 /// Applies a function to all numbers. `f` must be inlined.
 #[inline]
-pub(super) fn map(x: &[f32], f: impl Fn(f32) -> f32) -> Vec<f32> {
+pub(super) fn map<S: Copy, T: Copy + Default>(x: &[S], f: impl Fn(S) -> T) -> Vec<T> {
     let mut out = Vec::with_capacity(x.len());
     vectorized(
         #[inline(always)]
         || {
             let (blocks, rest) = x.as_chunks::<LANES>();
             for block in blocks {
-                let mut block = *block;
-                for v in &mut block {
-                    *v = f(*v);
+                let mut to = [T::default(); LANES];
+                for lane in 0..LANES {
+                    to[lane] = f(block[lane]);
                 }
-                out.extend_from_slice(&block);
+                out.extend_from_slice(&to);
             }
             for &v in rest {
                 out.push(f(v));
+            }
+        },
+    );
+    out
+}
+
+/// Applies a function to all pairs of numbers. `f` must be inlined.
+#[inline]
+pub(super) fn map_pairs<S: Copy, T: Copy + Default>(x: &[S], y: &[S], f: impl Fn(S, S) -> T) -> Vec<T> {
+    let mut out = Vec::with_capacity(x.len());
+    vectorized(
+        #[inline(always)]
+        || {
+            let ((xs, rest_x), (ys, rest_y)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+            for (x, y) in xs.iter().zip(ys) {
+                let mut to = [T::default(); LANES];
+                for lane in 0..LANES {
+                    to[lane] = f(x[lane], y[lane]);
+                }
+                out.extend_from_slice(&to);
+            }
+            for (&x, &y) in rest_x.iter().zip(rest_y) {
+                out.push(f(x, y));
             }
         },
     );

@@ -4,6 +4,7 @@ use super::elem::{Elem, QuantParams, Scalar, StorageType};
 use super::tensor::{Runs, Tensor, TensorType};
 
 /// The integer nearest to `x`, half to even, where |x| < 2^22. Adding 1.5 * 2^23 leaves no bits for a fraction.
+#[inline(always)]
 pub(crate) fn nearest(x: f32) -> i32 {
     const SHIFT: f32 = 12_582_912.0;
     (x + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
@@ -15,13 +16,23 @@ impl StorageType {
     #[inline]
     pub(crate) fn saturating(self, zero_point: i32) -> impl Fn(f32) -> i32 + Copy {
         let (lo, hi) = self.range();
-        let wide = self == StorageType::I32;
-        let (least, most) = (lo.wrapping_sub(zero_point) as f32, hi.wrapping_sub(zero_point) as f32);
+        let (wide, narrow) = (self == StorageType::I32, self.saturating_narrow(zero_point));
         move |v| {
             if wide {
                 let q = f64::from(v).round_ties_even() + f64::from(zero_point);
                 return q.clamp(f64::from(lo), f64::from(hi)) as i32;
             }
+            narrow(v)
+        }
+    }
+
+    /// As [`StorageType::saturating`], for storage types of at most 16 bits: without a branch, for vectors.
+    #[inline]
+    pub(crate) fn saturating_narrow(self, zero_point: i32) -> impl Fn(f32) -> i32 + Copy {
+        let (lo, hi) = self.range();
+        let (least, most) = (lo.wrapping_sub(zero_point) as f32, hi.wrapping_sub(zero_point) as f32);
+        #[inline(always)]
+        move |v| {
             let v = if v > least { v } else { least };
             nearest(if v < most { v } else { most }) + zero_point
         }

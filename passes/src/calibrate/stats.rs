@@ -1,6 +1,9 @@
 //! The statistics of one value. They can be merged, and the result depends neither on the order of the samples nor on
 //! the grouping of the merges: extremes, integer counts, exact sums, and a histogram with fixed edges.
 
+// Not a branch, so that loops are vectorised.
+use std::hint::select_unpredictable;
+
 use qcc_ir::vector::{summary, vectorized};
 use serde::{Deserialize, Serialize};
 
@@ -41,29 +44,27 @@ impl Histogram {
         Histogram { exponent, first, counts: vec![0; (last - first + 1) as usize] }
     }
 
-    /// Counts each `stride`-th number, at most [`SEEN`]. All are in the range that the histogram covers.
-    fn count(&mut self, values: &[f32], stride: usize) {
+    /// Counts numbers, all of which are in the range that the histogram covers.
+    fn count(&mut self, values: &[f32]) {
         /// Numbers whose bins are computed at once.
-        const BLOCK: usize = 64;
+        const BLOCK: usize = 1 << 12;
         // Scaling by a power of two is exact, and the difference is not negative, so truncation rounds down.
         let (scale, first) = (libm::scalbnf(1.0, -self.exponent), self.first as f32);
         let last = self.counts.len() as u32 - 1;
         // Two counters for each bin: neighbouring numbers are often equal, and a single counter would stall on its own
         // update.
         let mut counts = vec![[0u32; 2]; self.counts.len()];
-        let (mut block, mut bins) = ([0.0f32; BLOCK], [0u32; BLOCK]);
-        for values in values.chunks(BLOCK * stride) {
-            let seen = values.len().div_ceil(stride);
-            block.iter_mut().zip(values.iter().step_by(stride)).for_each(|(to, &x)| *to = x);
+        let mut bins = [0u32; BLOCK];
+        for values in values.chunks(BLOCK) {
             vectorized(
                 #[inline(always)]
                 || {
-                    for i in 0..BLOCK {
-                        bins[i] = ((block[i] * scale - first) as i32 as u32).min(last);
+                    for (bin, &x) in bins.iter_mut().zip(values) {
+                        *bin = whole(x * scale - first).min(last);
                     }
                 },
             );
-            for (k, &bin) in bins[..seen].iter().enumerate() {
+            for (k, &bin) in bins[..values.len()].iter().enumerate() {
                 counts[bin as usize][k % 2] += 1;
             }
         }
@@ -192,20 +193,23 @@ impl Stats {
 
     /// The statistics of one tensor.
     pub fn of(values: &[f32]) -> Self {
-        Stats::spread(values, extremes(values))
+        let mut seen = Seen::of(values.len());
+        let extremes = extremes(values, &mut seen);
+        Stats::spread(values, extremes, &seen)
     }
 
     /// The statistics of one tensor of shape `extents` and of its channels along each of `axes`, which ascend.
     pub fn with_channels(values: &[f32], extents: &[usize], axes: &[usize]) -> Self {
-        let (mut channels, mut extremes) = (Vec::new(), None);
+        let (mut channels, mut found) = (Vec::new(), None);
         for &axis in axes {
-            let (along, all) = Channels::of(values, extents, axis);
+            let mut seen = Seen::of(values.len());
+            let (along, extremes) = Channels::of(values, extents, axis, &mut seen);
             channels.push(along);
-            extremes = all;
+            found = Some((extremes, seen));
         }
-        match axes {
-            [] => Stats::of(values),
-            _ => Stats { channels, ..Stats::spread(values, extremes) },
+        match found {
+            None => Stats::of(values),
+            Some((extremes, seen)) => Stats { channels, ..Stats::spread(values, extremes, &seen) },
         }
     }
 
@@ -222,8 +226,8 @@ impl Stats {
         self
     }
 
-    /// The statistics of numbers whose `extremes` are known.
-    fn spread(values: &[f32], extremes: Option<Extremes>) -> Self {
+    /// The statistics of numbers whose `extremes` are known, and some of which the histogram counts.
+    fn spread(values: &[f32], extremes: Option<Extremes>, seen: &Seen) -> Self {
         let Some(Extremes { min, max }) = extremes else {
             let finite: Vec<f32> = values.iter().copied().filter(|x| x.is_finite()).collect();
             let not_finite = (values.len() - finite.len()) as u64;
@@ -233,9 +237,7 @@ impl Stats {
             return Stats { samples: 1, ..Stats::default() };
         }
         let mut histogram = Histogram::covering(min, max);
-        // An odd stride samples all rows and channels equally.
-        let stride = values.len().div_ceil(SEEN) | 1;
-        histogram.count(values, stride);
+        histogram.count(&seen.numbers);
         // Which zero is the minimum of both zeros depends on their order.
         let (min, max) = (min + 0.0, max + 0.0);
         let extremes = [min, max].map(|x| ExactSum::of(x.into()));
@@ -312,7 +314,7 @@ impl Stats {
 
 impl Channels {
     /// The statistics of the channels along `axis`, and the extremes of all numbers, `None` if one is not finite.
-    fn of(values: &[f32], extents: &[usize], axis: usize) -> (Self, Option<Extremes>) {
+    fn of(values: &[f32], extents: &[usize], axis: usize, seen: &mut Seen) -> (Self, Option<Extremes>) {
         let (channels, inner) = (extents[axis], extents[axis + 1..].iter().product::<usize>().max(1));
         let (mut sums, mut largest) = (vec![0.0f64; channels], vec![0.0f32; channels]);
         let mut all = Some(Extremes::NONE);
@@ -321,11 +323,12 @@ impl Channels {
                 sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
                 largest.iter_mut().zip(row).for_each(|(most, &x)| *most = greater(*most, x));
             }
-            all = extremes(values);
+            all = extremes(values, seen);
         } else {
             for (i, run) in values.chunks(inner).enumerate() {
                 let channel = i % channels;
                 let (sum, extremes) = summed(run);
+                seen.add(run);
                 sums[channel] += f64::from(sum);
                 largest[channel] = greater(largest[channel], extremes.max);
                 all = all.filter(|_| finite(run, sum)).map(|all| all.union(extremes));
@@ -341,6 +344,19 @@ impl Channels {
         self.means.iter_mut().zip(&other.means).for_each(|(own, theirs)| own.add(theirs));
         self.largest.iter_mut().zip(&other.largest).for_each(|(a, b)| *a = a.max(*b));
     }
+}
+
+/// The whole part of a number below 2^22 in magnitude, wrapped if it is negative. Unlike `as`, which saturates, it is
+/// vectorized.
+#[inline(always)]
+fn whole(x: f32) -> u32 {
+    // Added to it, a number has no fraction: it is rounded to the nearest integer.
+    const SHIFT: f32 = 8_388_608.0;
+    let size = x.abs();
+    let shifted = size + SHIFT;
+    let rounded_up = u32::from(shifted - SHIFT > size);
+    let whole = shifted.to_bits().wrapping_sub(SHIFT.to_bits()).wrapping_sub(rounded_up);
+    select_unpredictable(x < 0.0, whole.wrapping_neg(), whole)
 }
 
 /// The greater number, or `a` if they cannot be compared.
@@ -363,12 +379,36 @@ impl Extremes {
     }
 }
 
-/// The extremes of numbers, or `None` if one is not finite.
-fn extremes(values: &[f32]) -> Option<Extremes> {
+/// The numbers of a tensor that the histogram counts: one of every `stride`.
+struct Seen {
+    stride: usize,
+    numbers: Vec<f32>,
+    /// The place of the next number in the next part of the tensor.
+    next: usize,
+}
+
+impl Seen {
+    /// None yet of a tensor of this length. An odd stride samples all rows and channels equally.
+    fn of(length: usize) -> Self {
+        let stride = length.div_ceil(SEEN) | 1;
+        Seen { stride, numbers: Vec::with_capacity(length.div_ceil(stride)), next: 0 }
+    }
+
+    /// Adds those of the next part of the tensor, while it is in the cache.
+    fn add(&mut self, part: &[f32]) {
+        self.numbers.extend((self.next..part.len()).step_by(self.stride).map(|i| part[i]));
+        let rest = part.len().saturating_sub(self.next).next_multiple_of(self.stride);
+        self.next = self.next + rest - part.len();
+    }
+}
+
+/// The extremes of numbers, or `None` if one is not finite. Counts them as `seen`.
+fn extremes(values: &[f32], seen: &mut Seen) -> Option<Extremes> {
     /// A block that stays in the L1 or L2 cache between two reads.
     const BLOCK: usize = 1 << 13;
     values.chunks(BLOCK).try_fold(Extremes::NONE, |all, block| {
         let (sum, extremes) = summed(block);
+        seen.add(block);
         finite(block, sum).then(|| all.union(extremes))
     })
 }
@@ -389,6 +429,24 @@ fn finite(values: &[f32], sum: f32) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn whole_parts_are_those_of_conversions() {
+        let sizes = (0..4000).map(|i| i as f32 * 0.25).chain([0.999_999_94, 2_047.999_9, 1e6 + 0.5, 4_000_000.5]);
+        for x in sizes.flat_map(|x| [x, -x]) {
+            assert_eq!(whole(x), x as i32 as u32, "{x}");
+        }
+    }
+
+    #[test]
+    fn parts_have_the_numbers_of_the_whole() {
+        let all: Vec<f32> = (0..100_000).map(|i| i as f32).collect();
+        for size in [1, 2, 3, 4, 7, 1000, 99_999, 100_000] {
+            let mut seen = Seen::of(all.len());
+            all.chunks(size).for_each(|part| seen.add(part));
+            assert!(seen.numbers.iter().eq(all.iter().step_by(seen.stride)), "{size}");
+        }
+    }
 
     /// The statistics of samples, with channels of pairs where there are pairs. The first number decides the half.
     fn merged<S: AsRef<[f32]>>(parts: &[S]) -> Stats {

@@ -2,7 +2,7 @@
 
 use qcc_ir::eval::{Executor, RunError, evaluate_node, opaque, relayout};
 use qcc_ir::ops::Cast;
-use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
+use qcc_ir::{Elem, Graph, NodeId, Shape, Tensor, TensorType, ValueId};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -357,7 +357,14 @@ impl Taps {
 /// Every n-th element of a tensor.
 fn thinned(t: &Tensor) -> Vec<f32> {
     let stride = t.len().div_ceil(LAYER_NUMBERS) | 1;
-    t.floats().iter().step_by(stride).copied().collect()
+    let elem = &t.ty().elem;
+    if elem.qparams().is_none_or(|qparams| qparams.tensor_map().is_none()) {
+        return t.floats().iter().step_by(stride).copied().collect();
+    }
+    // All elements have one scale, so that only those that are kept need it.
+    let bytes: Vec<u8> = t.data().chunks_exact(elem.size()).step_by(stride).flatten().copied().collect();
+    let ty = TensorType::new(elem.clone(), Shape::known(&[bytes.len() / elem.size()]));
+    Tensor::new(ty, bytes.into()).map_or_else(Vec::new, |kept| kept.floats().into_owned())
 }
 
 /// Converts a row-major sample to the element types and the layouts of the inputs of a graph. Floats are quantized with

@@ -6,8 +6,8 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 use smallvec::SmallVec;
 
+use super::super::matrix::gather;
 use super::geometry::{Geometry, Tap};
-use super::patches::gather;
 use crate::vector::LANES;
 
 /// A convolution of one channel with its own filter: `start` plus the products with the taps inside the image, in order.

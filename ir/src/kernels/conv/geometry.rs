@@ -22,10 +22,10 @@ pub(crate) struct Geometry {
     pub(crate) image: [usize; 3],
     /// Number of positions of the window.
     pub(crate) steps: [usize; 3],
-    window: [usize; 3],
+    pub(super) window: [usize; 3],
     pub(super) stride: [usize; 3],
     pub(super) before: [usize; 3],
-    dilation: [usize; 3],
+    pub(super) dilation: [usize; 3],
 }
 
 /// `values`, padded in front with `fill` to three.

@@ -4,10 +4,11 @@ use super::super::conv::{Depthwise, Geometry, conv_sums, transpose_sums};
 use super::super::gemm::{Term, exact_terms, gemm};
 use super::super::matmul::Batches;
 use super::super::matrix::Bias;
-use super::{mantissa, widen};
+use super::{mantissa, packed, widen};
 use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
+use crate::vector::{fold, vectorized};
 use rten_simd::SimdOp;
 use smallvec::smallvec;
 
@@ -80,8 +81,8 @@ impl Rescale {
 struct Plane {
     values: Vec<f32>,
     factor: f64,
-    /// Upper bound of the magnitude of the values.
-    largest: f32,
+    /// Bounds of the values, one on each side of 0.
+    range: [f32; 2],
 }
 
 /// A contraction with quantized operands and a quantized result.
@@ -105,13 +106,13 @@ impl Contraction {
         let planes = match (x.storage, qparams.storage) {
             (StorageType::I8 | StorageType::U8, StorageType::I8 | StorageType::U8) if weights_fit => {
                 let (lo, hi) = x.storage.range();
-                let largest = (hi - zero_point).max(zero_point - lo) as f32;
-                vec![Plane { values: widen(operands[0], |q| (q - zero_point) as f32)?, factor: 1.0, largest }]
+                let range = [(lo - zero_point) as f32, (hi - zero_point) as f32];
+                vec![Plane { values: widen(operands[0], |q| (q - zero_point) as f32)?, factor: 1.0, range }]
             }
             (StorageType::I16, StorageType::I16) if weights_fit => {
                 let high = widen(operands[0], |q| ((q - zero_point) >> 8) as f32)?;
                 let low = widen(operands[0], |q| ((q - zero_point) & 255) as f32)?;
-                let plane = |values, factor| Plane { values, factor, largest: 256.0 };
+                let plane = |values, factor| Plane { values, factor, range: [-256.0, 256.0] };
                 vec![plane(high, 256.0), plane(low, 1.0)]
             }
             _ => return None,
@@ -135,31 +136,57 @@ impl Contraction {
     fn round<'o>(&self, channel: usize, sums: impl Iterator<Item = f64>, out: impl Iterator<Item = &'o mut i32>) {
         let bias = self.bias.as_ref().map_or(0.0, |b| b[channel]);
         let (storage, zero_point) = (self.qparams.storage, self.qparams.zero_point());
-        match self.rescale[channel % self.rescale.len()] {
-            Rescale::Single(ratio) => {
-                let saturate = storage.saturating(zero_point);
-                out.zip(sums).for_each(|(o, sum)| *o = saturate((sum + bias) as f32 * ratio));
-            }
-            rescale => out.zip(sums).for_each(|(o, sum)| *o = rescale.apply(sum + bias, storage, zero_point)),
-        }
+        let rescale = self.rescale[channel % self.rescale.len()];
+        out.zip(sums).for_each(|(o, sum)| *o = rescale.apply(sum + bias, storage, zero_point));
+    }
+
+    /// As [`Contraction::round`], for accumulators next to each other.
+    fn round_row<S: Copy + Into<f64>>(&self, channel: usize, sums: &[S], out: &mut [i32]) {
+        let Rescale::Single(ratio) = self.rescale[channel % self.rescale.len()] else {
+            return self.round(channel, sums.iter().map(|&s| s.into()), out.iter_mut());
+        };
+        let bias = self.bias.as_ref().map_or(0.0, |b| b[channel]);
+        let saturate = self.qparams.storage.saturating_narrow(self.qparams.zero_point());
+        vectorized(
+            #[inline(always)]
+            || {
+                for (o, &sum) in out.iter_mut().zip(sums) {
+                    *o = saturate((sum.into() + bias) as f32 * ratio);
+                }
+            },
+        );
     }
 
     /// Splits the `inner` reduction indices of all planes into terms that are exact in `f32`. With `rows`, the weights
-    /// of one accumulator are contiguous, which gives a tighter bound: the sum of their magnitudes.
+    /// of one accumulator are contiguous, which gives a tighter bound: what any part of its sum can be.
     fn terms(&self, inner: usize, rows: bool) -> Vec<Term> {
-        let heaviest = self.weight.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-        let average = |row: &[f32]| row.iter().map(|w| w.abs()).sum::<f32>() / inner as f32;
-        let whole = rows.then(|| self.weight.chunks_exact(inner.max(1)).map(average).fold(0.0f32, f32::max));
-        let terms = |(i, p): (usize, &Plane)| match whole {
-            Some(average) if p.largest * average * inner as f32 <= EXACT => exact_terms(i, inner, 0.0),
-            _ => exact_terms(i, inner, p.largest * heaviest),
+        let part = |row: &[f32], sign: f32| {
+            vectorized(
+                #[inline(always)]
+                || fold(row, 0.0, |sum, w| sum + (w * sign).max(0.0), |a, b| a + b),
+            )
+        };
+        let signed = |row: &[f32]| [part(row, 1.0), part(row, -1.0)];
+        let whole: Vec<[f32; 2]> = match rows {
+            true => self.weight.chunks_exact(inner.max(1)).map(signed).collect(),
+            false => Vec::new(),
+        };
+        let terms = |(i, p): (usize, &Plane)| {
+            let [least, most] = [-p.range[0], p.range[1]];
+            let exact =
+                |&[above, below]: &[f32; 2]| (above * most + below * least).max(above * least + below * most) <= EXACT;
+            if rows && whole.iter().all(exact) {
+                return exact_terms(i, inner, 0.0);
+            }
+            let heaviest = self.weight.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+            exact_terms(i, inner, least.max(most) * heaviest)
         };
         self.planes.iter().enumerate().flat_map(terms).collect()
     }
 
     fn result(&self, shape: Shape, values: Vec<i32>) -> Result<Option<Tensors>, EvalError> {
         let ty = TensorType::new(Elem::Quantized(self.qparams.clone()), shape);
-        Ok(Some(smallvec![self.qparams.storage.pack(ty, values.into_iter())]))
+        Ok(Some(smallvec![packed(self.qparams.storage, ty, &values, |q| q)]))
     }
 }
 
@@ -183,7 +210,7 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor], results: &[TensorType]) -> R
                 Depthwise { geometry: &g, taps, plane: image, weights, start: 0.0, out }.dispatch();
                 total.iter_mut().zip(&sums).for_each(|(t, &s)| *t += plane.factor * f64::from(s));
             }
-            c.round(channel, total.iter().copied(), out.iter_mut());
+            c.round_row(channel, &total, out);
         }
         return c.result(shape, out);
     }
@@ -195,7 +222,7 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor], results: &[TensorType]) -> R
         let place = |f: usize| (image * channels + channel(f)) * positions;
         if last == 0 {
             for (f, sums) in sums.chunks_exact(cols.len()).enumerate() {
-                c.round(channel(f), sums.iter().map(|&s| f64::from(s)), out[place(f)..][cols.clone()].iter_mut());
+                c.round_row(channel(f), sums, &mut out[place(f)..][cols.clone()]);
             }
             return;
         }
@@ -207,7 +234,7 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor], results: &[TensorType]) -> R
         total.iter_mut().zip(sums).for_each(|(t, &s)| *t += factor * f64::from(s));
         if term == last {
             for (f, total) in total.chunks_exact(cols.len()).enumerate() {
-                c.round(channel(f), total.iter().copied(), out[place(f)..][cols.clone()].iter_mut());
+                c.round_row(channel(f), total, &mut out[place(f)..][cols.clone()]);
             }
         }
     })?;
@@ -232,7 +259,7 @@ pub(crate) fn conv_transpose(
     }
     let mut out = vec![0i32; total.len()];
     for (i, (out, total)) in out.chunks_exact_mut(pixels).zip(total.chunks_exact(pixels)).enumerate() {
-        c.round(i % channels, total.iter().copied(), out.iter_mut());
+        c.round_row(i % channels, total, out);
     }
     c.result(g.shape(channels, g.image, operands[0].ty().rank()), out)
 }

@@ -6,8 +6,11 @@
 //! Accumulators are computed by the `F32` kernels in partial sums that are small enough to be exact, which are added in
 //! `f64`.
 
+use std::borrow::Cow;
+
 use smallvec::smallvec;
 
+use super::vector::map;
 use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Layout, Scalar, Shape, StorageType, Tensor, TensorType};
@@ -29,9 +32,9 @@ fn mantissa(ratio: f64) -> (i64, i32) {
 }
 
 /// Applies `f` to each stored integer of 8 or 16 bits; `None` for other storage types.
-fn widen<T>(x: &Tensor, f: impl Fn(i32) -> T) -> Option<Vec<T>> {
-    fn each<S: Scalar + Into<i32>, T>(x: &Tensor, f: impl Fn(i32) -> T) -> Vec<T> {
-        x.view::<S>().iter().map(|&q| f(q.into())).collect()
+fn widen<T: Copy + Default>(x: &Tensor, f: impl Fn(i32) -> T) -> Option<Vec<T>> {
+    fn each<S: Scalar + Into<i32>, T: Copy + Default>(x: &Tensor, f: impl Fn(i32) -> T) -> Vec<T> {
+        map(&x.view::<S>(), |q: S| f(q.into()))
     }
     match x.ty().elem.qparams()?.storage {
         StorageType::I4 | StorageType::I8 => Some(each::<i8, T>(x, f)),
@@ -61,21 +64,30 @@ fn signed_bytes<const N: usize>(types: [&TensorType; N]) -> Option<(StorageType,
 }
 
 /// A result with the element type of `ty` and the shape `like`, from integers that are clamped to the storage type.
-fn limited(storage: StorageType, ty: &TensorType, like: &Shape, values: impl Iterator<Item = i32>) -> Tensors {
+fn limited(storage: StorageType, ty: &TensorType, like: &Shape, values: &[i32]) -> Tensors {
     let (lo, hi) = storage.range();
     let ty = TensorType { shape: like.clone(), layout: Layout::row_major(like.rank()), elem: ty.elem.clone() };
-    smallvec![storage.pack(ty, values.map(|q| q.clamp(lo, hi)))]
+    smallvec![packed(storage, ty, values, |q| q.clamp(lo, hi))]
 }
 
-/// The integers minus the zero point, broadcast to `shape`.
-fn centred(x: &Tensor, zero_point: i32, shape: &Shape) -> Result<Option<Vec<i32>>, EvalError> {
-    let Some(values) = widen(x, |q| q - zero_point) else { return Ok(None) };
-    if x.ty().shape == *shape {
-        return Ok(Some(values));
+/// A tensor of a storage type from a function of integers, whose results are in the range of the storage type.
+fn packed(storage: StorageType, ty: TensorType, values: &[i32], f: impl Fn(i32) -> i32) -> Tensor {
+    match storage {
+        StorageType::I4 | StorageType::I8 => Tensor::of(ty, map(values, |q| f(q) as i8)),
+        StorageType::U8 => Tensor::of(ty, map(values, |q| f(q) as u8)),
+        StorageType::I16 => Tensor::of(ty, map(values, |q| f(q) as i16)),
+        StorageType::I32 => Tensor::of(ty, map(values, f)),
     }
-    let small = Tensor::from_vec(x.ty().shape.clone(), values);
+}
+
+/// The stored bytes, broadcast to `shape`.
+fn spread<'x>(x: &'x Tensor, shape: &Shape) -> Result<Cow<'x, [i8]>, EvalError> {
+    if x.ty().shape == *shape {
+        return Ok(x.view::<i8>());
+    }
+    let small = Tensor::from_vec(x.ty().shape.clone(), x.view::<i8>().into_owned());
     let wide = super::movement::expand(&Expand { shape: shape.clone() }, &small)?;
-    Ok(Some(wide[0].view::<i32>().into_owned()))
+    Ok(Cow::Owned(wide[0].view::<i8>().into_owned()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Quantized element-wise functions, pooling, resizing and reductions.
 
 use super::super::pool;
-use super::{bytes, centred, limited, mantissa, signed_bytes, widen};
+use super::super::vector::map_pairs;
+use super::{bytes, limited, mantissa, signed_bytes, spread, widen};
 use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Elem, Shape, StorageType, Tensor, TensorType, nearest};
@@ -10,13 +11,12 @@ use smallvec::smallvec;
 /// XNNPACK's addition, subtraction and multiplication.
 pub(crate) fn binary(f: BinaryFn, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
     let (a, b) = (operands[0], operands[1]);
-    let Some((storage, [(sa, za), (sb, zb), (so, zo)])) = signed_bytes([a.ty(), b.ty(), &results[0]]) else {
+    let Some((_, [(sa, za), (sb, zb), (so, zo)])) = signed_bytes([a.ty(), b.ty(), &results[0]]) else {
         return Ok(None);
     };
     let shape = broadcast(&a.ty().shape, &b.ty().shape)?;
-    let (Some(x), Some(y)) = (centred(a, za, &shape)?, centred(b, zb, &shape)?) else { return Ok(None) };
-    let pairs = x.iter().zip(&y);
-    let result = match f {
+    let (x, y) = (spread(a, &shape)?, spread(b, &shape)?);
+    let found: Vec<i8> = match f {
         BinaryFn::Add | BinaryFn::Sub => {
             let (ra, rb) = (sa / so, sb / so);
             let fits = |r: f32| (2f32.powi(-10)..256.0).contains(&r);
@@ -27,19 +27,26 @@ pub(crate) fn binary(f: BinaryFn, operands: &[&Tensor], results: &[TensorType]) 
             let multiplier = |r: f32| (r * 2f32.powi(shift)).round_ties_even() as i32;
             let (ma, mb) = (multiplier(ra), if f == BinaryFn::Sub { -multiplier(rb) } else { multiplier(rb) });
             let half = 1 << (shift - 1);
-            limited(storage, &results[0], &shape, pairs.map(|(x, y)| ((ma * x + mb * y + half) >> shift) + zo))
+            map_pairs(&x, &y, |x, y| {
+                let sum = ma * (i32::from(x) - za) + mb * (i32::from(y) - zb);
+                (((sum + half) >> shift) + zo).clamp(-128, 127) as i8
+            })
         }
         BinaryFn::Mul => {
             let ratio = sa * sb / so;
             if !(2f32.powi(-16)..256.0).contains(&ratio) {
                 return Ok(None);
             }
-            let saturate = storage.saturating(zo);
-            limited(storage, &results[0], &shape, pairs.map(|(x, y)| saturate((x * y) as f32 * ratio)))
+            let saturate = StorageType::I8.saturating_narrow(zo);
+            map_pairs(&x, &y, |x, y| {
+                let product = (i32::from(x) - za) * (i32::from(y) - zb);
+                saturate(product as f32 * ratio) as i8
+            })
         }
         _ => return Ok(None),
     };
-    Ok(Some(result))
+    let ty = TensorType::new(results[0].elem.clone(), shape);
+    Ok(Some(smallvec![Tensor::of(ty, found)]))
 }
 
 /// floor(log2(x)) of a normal number.
@@ -55,7 +62,7 @@ fn fraction(ratio: f32) -> Option<i32> {
 pub(crate) fn quantize(x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
     let Some((storage, [(si, zi), (so, zo)])) = signed_bytes([x.ty(), result]) else { return Ok(None) };
     let Some(k) = fraction(si / so) else { return Ok(None) };
-    Ok(widen(x, |q| (((q - zi) * k + 128) >> 8) + zo).map(|v| limited(storage, result, &x.ty().shape, v.into_iter())))
+    Ok(widen(x, |q| (((q - zi) * k + 128) >> 8) + zo).map(|v| limited(storage, result, &x.ty().shape, &v)))
 }
 
 /// x where x >= 0, alpha * x below.
@@ -65,7 +72,7 @@ pub(crate) fn leaky_relu(alpha: f32, x: &Tensor, result: &TensorType) -> Option<
     let (above, below) = (fraction(ratio)?, fraction((ratio * alpha).abs())?);
     let below = if alpha < 0.0 { -below } else { below };
     let one = |q: i32| (((q - zi) * if q >= zi { above } else { below } + 128) >> 8) + zo;
-    Some(limited(storage, result, &x.ty().shape, widen(x, one)?.into_iter()))
+    Some(limited(storage, result, &x.ty().shape, &widen(x, one)?))
 }
 
 /// TensorFlow Lite's x * relu6(x + 3) / 6 in 16 bits, with 16-bit multipliers for the result and for the factor relu6.
@@ -104,14 +111,14 @@ pub(crate) fn hard_swish(x: &Tensor, result: &TensorType) -> Option<Tensors> {
         let product = limit(factor * high(fine, to_result) / (1 << 15));
         halved(product, right) + zo
     };
-    Some(limited(storage, result, &x.ty().shape, widen(x, one)?.into_iter()))
+    Some(limited(storage, result, &x.ty().shape, &widen(x, one)?))
 }
 
 /// TensorFlow Lite's square root, which truncates.
 pub(crate) fn sqrt(x: &Tensor, result: &TensorType) -> Option<Tensors> {
     let (storage, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
     let one = |q: i32| (((q - zi).max(0) as f32 * si).sqrt() / so) as i32 + zo;
-    Some(limited(storage, result, &x.ty().shape, widen(x, one)?.into_iter()))
+    Some(limited(storage, result, &x.ty().shape, &widen(x, one)?))
 }
 
 /// An element-wise function of 8-bit integers, as a lookup table of 256 entries.
@@ -124,8 +131,10 @@ pub(crate) fn table(
     let (Some(from), Some(to)) = (byte(x.ty()), byte(result)) else { return Ok(None) };
     let ty = TensorType::new(Elem::Quantized(from), Shape::known(&[256]));
     let values = f(&Tensor::of(ty, (0..=255u8).collect()).to_float())?;
-    let table = values[0].quantized(&to);
-    let found = x.data().iter().map(|&q| table.data()[usize::from(q)]).collect::<Vec<u8>>();
+    let quantized = values[0].quantized(&to);
+    let mut table = [0; 256];
+    table.copy_from_slice(quantized.data());
+    let found = x.data().iter().map(|&q| table[usize::from(q)]).collect::<Vec<u8>>();
     Ok(Some(smallvec![Tensor::of(x.ty().with_elem(Elem::Quantized(to)), found)]))
 }
 
@@ -135,7 +144,7 @@ fn mean_of_floats(op: &Pool, x: &Tensor, result: &TensorType) -> Result<Option<T
     let means = pool::pool(op, &x.to_float())?.swap_remove(0);
     let saturate = storage.saturating(0);
     let placed: Vec<i32> = means.floats().iter().map(|m| saturate(m / scale + zero as f32)).collect();
-    Ok(Some(limited(storage, result, &means.ty().shape, placed.into_iter())))
+    Ok(Some(limited(storage, result, &means.ty().shape, &placed)))
 }
 
 /// Average pooling: the mean of the stored integers of each window, rounded half away from zero.
@@ -158,7 +167,7 @@ pub(crate) fn pool(op: &Pool, x: &Tensor, results: &[TensorType]) -> Result<Opti
             };
         }
     }
-    Ok(Some(limited(qparams.storage, &results[0], &pool::shape(op, &dims), sums.into_iter())))
+    Ok(Some(limited(qparams.storage, &results[0], &pool::shape(op, &dims), &sums)))
 }
 
 /// XNNPACK's bilinear resize, with 11-bit weights.
@@ -195,7 +204,7 @@ pub(crate) fn resize(op: &Resize, x: &Tensor, results: &[TensorType]) -> Result<
         }
     }
     let shape = Shape::known(&[dims[0], dims[1], rows.len(), columns.len()]);
-    Ok(Some(limited(storage, &results[0], &shape, out.into_iter())))
+    Ok(Some(limited(storage, &results[0], &shape, &out)))
 }
 
 /// A clamp for which TensorFlow Lite has no operator: the value is requantized to the parameters of the result first.
@@ -209,7 +218,7 @@ pub(crate) fn clamp(op: &Clamp, x: &Tensor, result: &TensorType) -> Result<Optio
     let (lo, hi) = qparams.storage.range();
     let limit = |v: f32| Tensor::scalar(v).quantized(qparams).integers().map_or(lo, |q| q[0] as i32).clamp(lo, hi);
     let (lo, hi) = (limit(op.lo), limit(op.hi));
-    Ok(widen(&moved[0], |q| q.max(lo).min(hi)).map(|v| limited(qparams.storage, result, &x.ty().shape, v.into_iter())))
+    Ok(widen(&moved[0], |q| q.max(lo).min(hi)).map(|v| limited(qparams.storage, result, &x.ty().shape, &v)))
 }
 
 /// XNNPACK's mean and sum.
@@ -226,5 +235,5 @@ pub(crate) fn reduce(op: &Reduce, x: &Tensor, results: &[TensorType]) -> Result<
     let ratio = si / so * (1.0 / n as f32);
     let saturate = storage.saturating(zo);
     let rounded = sums[0].view::<i32>().iter().map(|&s| saturate(s as f32 * ratio)).collect::<Vec<_>>();
-    Ok(Some(limited(storage, &results[0], &sums[0].ty().shape, rounded.into_iter())))
+    Ok(Some(limited(storage, &results[0], &sums[0].ty().shape, &rounded)))
 }

@@ -6,7 +6,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
 use super::super::fused::{Emulated, Fused, Native, fuses};
-use super::super::matrix::{Bias, Right, View};
+use super::super::matrix::{Bias, Place, Places, Right, View};
 
 /// Length of a block of the reduction axis. A panel of the right-hand side fits into the L1 cache. It is part of the
 /// definition of the result.
@@ -16,10 +16,10 @@ pub(super) const DEPTH: usize = 256;
 const WIDTH: usize = 480;
 
 /// The number of rows of the tallest tile.
-pub(super) const FEW_ROWS: usize = 8;
+pub(in super::super) const FEW_ROWS: usize = 8;
 
 /// The number of columns of the widest panel.
-const WIDEST: usize = 32;
+pub(in super::super) const WIDEST: usize = 32;
 
 /// Columns of a panel: two or three vectors, by the number of registers.
 pub(super) struct PanelWidth;
@@ -49,6 +49,8 @@ pub(super) struct Part<'o, 'a, R> {
     pub(super) out: Vec<&'o mut [f32]>,
     /// The row and the column that `out` begins with.
     pub(super) first: [usize; 2],
+    /// The number of columns of the right-hand side.
+    pub(super) cols: usize,
     pub(super) product: &'a Product<'a, R>,
     /// A buffer.
     pub(super) panel: &'a mut Vec<f32>,
@@ -72,7 +74,7 @@ impl<R: Right> Part<'_, '_, R> {
     #[inline(always)]
     fn run<I: Isa, F: Fused, const TALL: usize, const WIDE: usize>(mut self, isa: I) {
         let width = WIDE * isa.f32().len();
-        let (cols, depth) = (self.out[0].len(), self.product.a.cols());
+        let (cols, depth) = (self.cols, self.product.a.cols());
         let size = depth.min(DEPTH) * width;
         if self.panel.len() < size {
             self.panel.resize(size, 0.0);
@@ -100,60 +102,62 @@ impl<R: Right> Part<'_, '_, R> {
         cols: Range<usize>,
     ) {
         let width = WIDE * isa.f32().len();
-        let b = &self.product.b;
-        let from = cols.start + self.first[1];
-        match b.view().filter(|b| b.is_row_major() && cols.len() == width) {
-            Some(b) => {
-                let (panel_of_b, stride) = b.from(depth.start, from);
-                let direct = Tile { depth: depth.clone(), cols: cols.clone(), panel: panel_of_b, stride };
-                if self.out.len() <= FEW_ROWS {
-                    // Few rows do not repay packing.
-                    return self.rows::<I, F, TALL, WIDE>(isa, 0, &direct);
-                }
-                // The first tile packs what it reads.
-                let packed = self.tile::<I, F, TALL, WIDE>(isa, 0, &direct, Some(panel));
-                self.rows::<I, F, TALL, WIDE>(isa, packed, &Tile { panel, stride: width, ..direct });
-            }
-            None => {
-                b.pack(isa, panel, width, depth.clone(), from..from + cols.len());
-                self.rows::<I, F, TALL, WIDE>(isa, 0, &Tile { depth: depth.clone(), cols, panel, stride: width });
-            }
+        let (b, from) = (self.product.b, cols.start + self.first[1]);
+        let tile = Tile { depth: depth.clone(), places: b.places(cols.clone()) };
+        if !b.is_direct(cols.len(), width) {
+            b.pack(isa, panel, width, depth.clone(), from..from + cols.len());
+            return self.rows::<I, F, TALL, WIDE>(isa, 0, &tile, |k| &panel[k * width..]);
         }
+        let direct = |k: usize| b.from(depth.start + k, from);
+        if self.out.len() <= 2 * FEW_ROWS {
+            // Few rows do not repay packing.
+            return self.rows::<I, F, TALL, WIDE>(isa, 0, &tile, direct);
+        }
+        // The first tile packs what it reads.
+        let done = self.tile::<I, F, TALL, WIDE>(isa, 0, &tile, direct, Some(panel));
+        self.rows::<I, F, TALL, WIDE>(isa, done, &tile, |k| &panel[k * width..]);
     }
 
     /// All rows from one on.
     #[inline(always)]
-    fn rows<I: Isa, F: Fused, const TALL: usize, const WIDE: usize>(&mut self, isa: I, first: usize, tile: &Tile<'_>) {
+    fn rows<'b, I: Isa, F: Fused, const TALL: usize, const WIDE: usize>(
+        &mut self,
+        isa: I,
+        first: usize,
+        tile: &Tile,
+        line: impl Fn(usize) -> &'b [f32] + Copy,
+    ) {
         let (mut row, rows) = (first, self.out.len());
         while row < rows {
             row += match rows - row {
-                left if left >= TALL => self.tile::<I, F, TALL, WIDE>(isa, row, tile, None),
-                4.. => self.tile::<I, F, 4, WIDE>(isa, row, tile, None),
-                2.. => self.tile::<I, F, 2, WIDE>(isa, row, tile, None),
-                _ => self.tile::<I, F, 1, WIDE>(isa, row, tile, None),
+                left if left >= TALL => self.tile::<I, F, TALL, WIDE>(isa, row, tile, line, None),
+                4.. => self.tile::<I, F, 4, WIDE>(isa, row, tile, line, None),
+                2.. => self.tile::<I, F, 2, WIDE>(isa, row, tile, line, None),
+                _ => self.tile::<I, F, 1, WIDE>(isa, row, tile, line, None),
             };
         }
     }
 
-    /// Some rows of some columns. The elements of the right-hand side are copied to `packed`. Returns the number of
-    /// rows.
+    /// Some rows of some columns. `line` has the elements of a row of the right-hand side; they are copied to `packed`.
+    /// Returns the number of rows.
     #[inline(always)]
-    fn tile<I: Isa, F: Fused, const ROWS: usize, const WIDE: usize>(
+    fn tile<'b, I: Isa, F: Fused, const ROWS: usize, const WIDE: usize>(
         &mut self,
         isa: I,
         row: usize,
-        tile: &Tile<'_>,
+        tile: &Tile,
+        line: impl Fn(usize) -> &'b [f32],
         packed: Option<&mut [f32]>,
     ) -> usize {
         let Product { a, bias, .. } = self.product;
-        let Tile { depth, cols, .. } = tile;
+        let Tile { depth, places } = tile;
         let mut left: [&[f32]; ROWS] = [&[]; ROWS];
         for (i, left) in left.iter_mut().enumerate() {
             *left = &a.row(self.first[0] + row + i, depth.clone())[..depth.len()];
         }
         let sums = match packed {
-            Some(packed) => sums::<I, F, ROWS, WIDE, true>(isa, left, tile, packed),
-            None => sums::<I, F, ROWS, WIDE, false>(isa, left, tile, &mut []),
+            Some(packed) => sums::<I, F, ROWS, WIDE, true>(isa, left, depth.len(), line, packed),
+            None => sums::<I, F, ROWS, WIDE, false>(isa, left, depth.len(), line, &mut []),
         };
         let (before, last) = (depth.start > 0, depth.end == a.cols());
         for (i, sums) in sums.iter().enumerate() {
@@ -161,37 +165,45 @@ impl<R: Right> Part<'_, '_, R> {
             let bias = match *bias {
                 Bias::Rows(b) if !before => Bias::Rows(&b[self.first[0] + row..][..1]),
                 Bias::After(b) if last => Bias::Rows(&b[self.first[0] + row..][..1]),
-                Bias::Cols(b) if !before => Bias::Cols(&b[self.first[1] + cols.start..][..cols.len()]),
+                Bias::Cols(b) if !before => Bias::Cols(&b[self.first[1]..]),
                 _ => Bias::None,
             };
-            store(isa, sums, before, bias, &mut self.out[row][cols.clone()]);
+            store(isa, sums, before, bias, places, self.out[row]);
         }
         ROWS
     }
 }
 
-/// Where a tile is in its part, and the right-hand side that it reads.
-struct Tile<'a> {
+/// Where a tile is in its part.
+struct Tile {
     depth: Range<usize>,
-    cols: Range<usize>,
-    panel: &'a [f32],
-    /// The distance of the rows of `panel`.
-    stride: usize,
+    /// Where the columns are in the result.
+    places: Places,
 }
 
-/// Writes the sums of a row of a tile: with `before`, what `out` has is added, then the bias, of which `Rows` is a single
-/// number. `out` may be shorter than the row.
+/// Writes the sums of a row of a tile to their places in a row of the result: with `before`, what `out` has is added, then
+/// the bias, of which `Rows` is a single number.
 #[inline(always)]
-fn store<I: Isa, const WIDE: usize>(isa: I, sums: &[I::F32; WIDE], before: bool, bias: Bias<'_>, out: &mut [f32]) {
+fn store<I: Isa, const WIDE: usize>(
+    isa: I,
+    sums: &[I::F32; WIDE],
+    before: bool,
+    bias: Bias<'_>,
+    places: &[Place],
+    out: &mut [f32],
+) {
     let ops = isa.f32();
-    if out.len() == WIDE * ops.len() {
+    if let [Place { from: 0, to, len }] = *places
+        && len == WIDE * ops.len()
+    {
+        let out = &mut out[to..to + len];
         for (j, &sum) in sums.iter().enumerate() {
             let lanes = j * ops.len()..(j + 1) * ops.len();
             let sum = if before { ops.add(sum, ops.load(&out[lanes.clone()])) } else { sum };
             let sum = match bias {
                 Bias::None => sum,
                 Bias::Rows(b) | Bias::After(b) => ops.add(sum, ops.splat(b[0])),
-                Bias::Cols(b) => ops.add(sum, ops.load(&b[lanes.clone()])),
+                Bias::Cols(b) => ops.add(sum, ops.load(&b[to + lanes.start..to + lanes.end])),
             };
             ops.store(sum, &mut out[lanes]);
         }
@@ -201,32 +213,36 @@ fn store<I: Isa, const WIDE: usize>(isa: I, sums: &[I::F32; WIDE], before: bool,
     for (j, &sum) in sums.iter().enumerate() {
         ops.store(sum, &mut whole[j * ops.len()..]);
     }
-    for (i, (o, sum)) in out.iter_mut().zip(whole).enumerate() {
-        let sum = if before { sum + *o } else { sum };
-        *o = match bias {
-            Bias::None => sum,
-            Bias::Rows(b) | Bias::After(b) => sum + b[0],
-            Bias::Cols(b) => sum + b[i],
-        };
+    for &Place { from, to, len } in places {
+        for (i, (o, &sum)) in out[to..to + len].iter_mut().zip(&whole[from..from + len]).enumerate() {
+            let sum = if before { sum + *o } else { sum };
+            *o = match bias {
+                Bias::None => sum,
+                Bias::Rows(b) | Bias::After(b) => sum + b[0],
+                Bias::Cols(b) => sum + b[to + i],
+            };
+        }
     }
 }
 
-/// The sums of products of some rows with the columns of a tile. With `PACKED`, these are copied to `packed`.
+/// The sums of products of some rows with the columns of a tile: `depth` elements of each. With `PACKED`, the columns are
+/// copied to `packed`.
 #[inline(always)]
-fn sums<I: Isa, F: Fused, const ROWS: usize, const WIDE: usize, const PACKED: bool>(
+fn sums<'b, I: Isa, F: Fused, const ROWS: usize, const WIDE: usize, const PACKED: bool>(
     isa: I,
     rows: [&[f32]; ROWS],
-    tile: &Tile<'_>,
+    depth: usize,
+    line: impl Fn(usize) -> &'b [f32],
     packed: &mut [f32],
 ) -> [[I::F32; WIDE]; ROWS] {
     let ops = isa.f32();
-    let (width, stride) = (WIDE * ops.len(), tile.stride);
+    let width = WIDE * ops.len();
     let mut sums = [[ops.zero(); WIDE]; ROWS];
-    for k in 0..tile.depth.len() {
-        let panel = &tile.panel[k * stride..][..width];
+    for k in 0..depth {
+        let line = &line(k)[..width];
         let mut right = [ops.zero(); WIDE];
         for j in 0..WIDE {
-            right[j] = ops.load(&panel[j * ops.len()..]);
+            right[j] = ops.load(&line[j * ops.len()..]);
         }
         if PACKED {
             let packed = &mut packed[k * width..][..width];

@@ -1,0 +1,282 @@
+//! The image of a convolution as the right-hand side of matrix products, without a copy for each tap of the window.
+//!
+//! A part of the image is copied once, with its padding. Its lines and pixels are sorted by phase, the index modulo the
+//! stride. Then what a tap reads at successive positions of the window is contiguous in memory: a row of the matrix. Lines
+//! follow each other, so that a row has a few columns between lines that are not positions.
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use rten_simd::{Isa, SimdOp};
+use smallvec::SmallVec;
+
+use super::super::matrix::{Place, Places, Right, gather};
+use super::super::product::WIDEST;
+use super::geometry::Geometry;
+
+thread_local! {
+    /// A buffer for a part of an image, so that no part allocates and clears one.
+    static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Elements of a part of the image, so that it stays in the L2 cache.
+const PART: usize = 128 * 1024;
+
+/// The least number of positions of a part, if there are as many: with fewer, the weights would be read too often.
+const COLUMNS: usize = 480;
+
+/// How the taps of a window read one axis of the image.
+struct Axis {
+    /// The phases that taps have.
+    phases: SmallVec<[usize; 4]>,
+    /// For each tap the index of its phase, and its distance from the first pixel of that phase.
+    taps: SmallVec<[(usize, usize); 8]>,
+    /// The largest of the distances.
+    extra: usize,
+}
+
+impl Axis {
+    fn new(g: &Geometry, axis: usize) -> Self {
+        let (stride, mut phases) = (g.stride[axis], SmallVec::new());
+        let mut tap = |tap: usize| {
+            let offset = tap * g.dilation[axis];
+            let phase = phases.iter().position(|&p| p == offset % stride).unwrap_or_else(|| {
+                phases.push(offset % stride);
+                phases.len() - 1
+            });
+            (phase, offset / stride)
+        };
+        let taps: SmallVec<[(usize, usize); 8]> = (0..g.window[axis]).map(&mut tap).collect();
+        Axis { extra: taps.iter().map(|t| t.1).max().unwrap_or(0), phases, taps }
+    }
+}
+
+/// How the images of a convolution are divided into parts.
+pub(super) struct Plan {
+    /// With extents of 1 in front, so that lines are long.
+    geometry: Geometry,
+    height: Axis,
+    width: Axis,
+    /// The most lines and columns of a part.
+    size: [usize; 2],
+}
+
+/// Positions of the window: one depth, some lines, and columns of these. Of several lines it has all columns.
+#[derive(Clone, Debug)]
+pub(super) struct Positions {
+    depth: usize,
+    lines: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Plan {
+    /// A plan with at least `parts` parts, if there are as many lines.
+    pub(super) fn new(geometry: &Geometry, parts: usize) -> Self {
+        let mut g = geometry.clone();
+        for _ in 0..2 {
+            if [g.image[2], g.steps[2], g.window[2]] == [1; 3] && g.before[2] == 0 {
+                let axes = [&mut g.image, &mut g.steps, &mut g.window, &mut g.stride, &mut g.before, &mut g.dilation];
+                axes.into_iter().for_each(|axis| axis.rotate_right(1));
+            }
+        }
+        let (height, width) = (Axis::new(&g, 1), Axis::new(&g, 2));
+        let planes = g.channels * g.window[0] * height.phases.len() * width.phases.len();
+        let columns = (PART / (planes * (1 + height.extra))).saturating_sub(width.extra).max(COLUMNS).min(g.steps[2]);
+        let lines = match columns < g.steps[2] {
+            true => 1,
+            false => (PART / (planes * (columns + width.extra))).saturating_sub(height.extra),
+        };
+        let lines = lines.max(COLUMNS.div_ceil(columns)).min(g.steps[1]);
+        let size = match g.steps[1] {
+            1 => [1, columns.min(g.steps[2].div_ceil(parts))],
+            all => [lines.min(all.div_ceil(parts)), columns],
+        };
+        Plan { geometry: g, height, width, size }
+    }
+
+    /// The parts, in the order of positions.
+    pub(super) fn parts(&self) -> Vec<Positions> {
+        let ([depths, height, width], [lines, columns]) = (self.geometry.steps, self.size);
+        let ranges = |all: usize, size: usize| (0..all).step_by(size).map(move |i| i..all.min(i + size));
+        let part = |depth| {
+            let part = move |lines: Range<usize>| {
+                ranges(width, columns).map(move |columns| Positions { depth, lines: lines.clone(), columns })
+            };
+            ranges(height, lines).flat_map(part)
+        };
+        (0..depths).flat_map(part).collect()
+    }
+
+    /// The indices of the positions of a part.
+    pub(super) fn range(&self, part: &Positions) -> Range<usize> {
+        let [_, height, width] = self.geometry.steps;
+        let first = (part.depth * height + part.lines.start) * width + part.columns.start;
+        first..first + part.lines.len() * part.columns.len()
+    }
+
+    /// Calls `f` with the matrix of a part of an image: a row for each channel and tap.
+    pub(super) fn with<T>(&self, image: &[f32], part: &Positions, f: impl FnOnce(Padded<'_>) -> T) -> T {
+        let mut buffer = BUFFER.take();
+        let lines = Lines::new(self, part);
+        let size = lines.planes * lines.plane + self.width.extra + WIDEST;
+        if buffer.len() < size {
+            buffer.resize(size, 0.0);
+        }
+        Fill { plan: self, part, lines: &lines, image, to: &mut buffer }.dispatch();
+        let rows = self.rows(&lines);
+        let (period, kept) = (lines.period, part.columns.len());
+        let columns = (part.lines.len() - 1) * period + kept;
+        let found = f(Padded { elements: &buffer, rows: &rows, columns, period, kept });
+        BUFFER.set(buffer);
+        found
+    }
+
+    /// Where each row of the matrix begins.
+    fn rows(&self, lines: &Lines) -> Vec<usize> {
+        let mut rows = Vec::with_capacity(self.geometry.channels * self.geometry.taps());
+        for plane in 0..self.geometry.channels * self.geometry.window[0] {
+            for &(phase, line) in &self.height.taps {
+                let plane = (plane * self.height.phases.len() + phase) * self.width.phases.len();
+                let tap =
+                    |&(phase, pixel): &(usize, usize)| (plane + phase) * lines.plane + line * lines.period + pixel;
+                rows.extend(self.width.taps.iter().map(tap));
+            }
+        }
+        rows
+    }
+}
+
+/// The lines of a part in the buffer.
+struct Lines {
+    /// Planes: of each channel, depth and phase.
+    planes: usize,
+    /// Elements of a plane.
+    plane: usize,
+    /// The distance of lines.
+    period: usize,
+    /// For each phase of the width, the pixels of a line that are in the image, and the first of them there.
+    inside: SmallVec<[(Range<usize>, usize); 4]>,
+}
+
+impl Lines {
+    fn new(plan: &Plan, part: &Positions) -> Self {
+        let (g, width, height) = (&plan.geometry, &plan.width, &plan.height);
+        let all = part.columns.len() + width.extra;
+        let inside = width.phases.iter().map(|phase| {
+            let (first, stride) = (part.columns.start * g.stride[2] + phase, g.stride[2]);
+            let start = g.before[2].saturating_sub(first).div_ceil(stride).min(all);
+            let end = (g.image[2] + g.before[2]).saturating_sub(first).div_ceil(stride).clamp(start, all);
+            (start..end, (first + start * stride).saturating_sub(g.before[2]))
+        });
+        let inside: SmallVec<[(Range<usize>, usize); 4]> = inside.collect();
+        // The padding behind a line is that in front of the next one.
+        let shared = inside.iter().map(|(pixels, _)| pixels.start.min(all - pixels.end)).min().unwrap_or(0);
+        let period = all - shared.min(width.extra);
+        Lines {
+            planes: g.channels * g.window[0] * height.phases.len() * width.phases.len(),
+            plane: (part.lines.len() + height.extra) * period,
+            period,
+            inside,
+        }
+    }
+}
+
+/// Copies a part of an image.
+struct Fill<'a> {
+    plan: &'a Plan,
+    part: &'a Positions,
+    lines: &'a Lines,
+    image: &'a [f32],
+    to: &'a mut [f32],
+}
+
+impl SimdOp for Fill<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let Fill { plan, part, lines, image, to } = self;
+        let (g, height) = (&plan.geometry, plan.height.extra + part.lines.len());
+        let line_length = part.columns.len() + plan.width.extra;
+        let mut at = 0;
+        for channel in image.chunks_exact(g.pixels()).take(g.channels) {
+            for tap in 0..g.window[0] {
+                // Padding in front wraps around.
+                let z = (part.depth * g.stride[0] + tap * g.dilation[0]).wrapping_sub(g.before[0]);
+                for phase in &plan.height.phases {
+                    for (pixels, first) in &lines.inside {
+                        for i in 0..height {
+                            let y = ((part.lines.start + i) * g.stride[1] + phase).wrapping_sub(g.before[1]);
+                            let to = &mut to[at + i * lines.period..][..line_length];
+                            if z >= g.image[0] || y >= g.image[1] {
+                                to.fill(0.0);
+                                continue;
+                            }
+                            let from = &channel[(z * g.image[1] + y) * g.image[2]..][..g.image[2]];
+                            to[..pixels.start].fill(0.0);
+                            to[pixels.end..].fill(0.0);
+                            if !pixels.is_empty() {
+                                gather(isa, &mut to[pixels.clone()], &from[*first..], g.stride[2]);
+                            }
+                        }
+                        at += lines.plane;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A part of an image as a matrix: a row for each channel and tap, a column for each position and some between lines.
+#[derive(Clone, Copy)]
+pub(crate) struct Padded<'a> {
+    elements: &'a [f32],
+    /// Where each row begins.
+    rows: &'a [usize],
+    columns: usize,
+    /// The distance of lines, and the number of columns of a line that are positions.
+    period: usize,
+    kept: usize,
+}
+
+impl Padded<'_> {
+    /// Some rows.
+    pub(super) fn block(self, rows: Range<usize>) -> Self {
+        Padded { rows: &self.rows[rows], ..self }
+    }
+}
+
+impl Right for Padded<'_> {
+    fn cols(&self) -> usize {
+        self.columns
+    }
+
+    /// Behind the last row there is room for a panel.
+    #[inline(always)]
+    fn is_direct(&self, _cols: usize, _width: usize) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn from(&self, row: usize, col: usize) -> &[f32] {
+        &self.elements[self.rows[row] + col..]
+    }
+
+    #[inline(always)]
+    fn places(&self, cols: Range<usize>) -> Places {
+        let (mut places, mut at) = (Places::new(), cols.start);
+        if self.period == self.kept {
+            places.push(Place { from: 0, to: at, len: cols.len() });
+            return places;
+        }
+        while at < cols.end {
+            let (line, column) = (at / self.period, at % self.period);
+            if column < self.kept {
+                let len = (self.kept - column).min(cols.end - at);
+                places.push(Place { from: at - cols.start, to: line * self.kept + column, len });
+            }
+            at += self.period - column;
+        }
+        places
+    }
+}
