@@ -354,7 +354,7 @@ fn branches_of_unlike_shapes_stay_branches() {
     let nodes = |dims: &[i64]| with(1, dims);
     let imported = import_with(&nodes(&[3, 2]), &ImportOptions::default()).expect("imports");
     let result = imported.graph.ty(imported.graph.outputs()[0].value);
-    assert_eq!(result.to_string(), "f32[($the_If),($the_If.1)]");
+    assert_eq!(result.to_string(), "f32[($the_If),($'the_If.1')]");
     assert!(matches!(last(&imported.graph).0, Op::If(_)) && told(&imported).is_empty());
     // A value has one rank.
     let refused = refusal(&with(0, &[3, 2]));
