@@ -18,11 +18,9 @@ SOURCES = ("tflite", "openvino")
 CALIBRATED = 64
 LEAST, LEAST_INT8 = 80, 40
 # What is not supported as a source, and what the refusal says.
-REFUSED = {(name, "tflite"): "operator WHILE is not supported" for name in ("recurrent", "layers", "lengths", "scans", "turns")}
-REFUSED |= {("branches", "tflite"): "operator IF is not supported"}
-REFUSED |= {(name, "openvino"): "is not supported" for name in ("branches", "scans", "turns")}
-REFUSED |= {(name, source): "is not supported" for name in run_time_values.MODELS if name.startswith(("boxes", "loop", "while"))
-            for source in SOURCES}
+REFUSED = {(name, "openvino"): "is not supported" for name in (*run_time_values.MODELS, "branches", "scans", "turns")
+           if name.startswith(("boxes", "loop", "while", "branches", "scans", "turns"))}
+REFUSED |= {(name, "tflite"): "is not supported" for name in run_time_values.MODELS if name.startswith("boxes")}
 
 
 def qcc(*arguments):

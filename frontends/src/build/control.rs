@@ -125,6 +125,30 @@ pub(crate) fn slice_of_turn(
     n.add(Gather { axis }, &[v, number])
 }
 
+/// Rows along a first axis, joined along axis `axis` of one of them.
+pub(crate) fn along(n: &mut impl Build, rows: ValueId, axis: usize) -> Result<ValueId, Refusal> {
+    let mut perm: Vec<usize> = (1..n.rank(rows)).collect();
+    perm.insert(axis, 0);
+    let rows = n.transpose(rows, &perm)?;
+    let mut dims = n.shape(rows).dims().to_vec();
+    let count = dims.remove(axis);
+    dims[axis] = dims[axis].times(&count).ok_or_else(|| Refusal::Open(n.shape(rows).clone()))?;
+    n.reshape_to(rows, dims.into_iter().collect())
+}
+
+/// Fails unless the carried values of a loop have their types after an iteration of its body.
+pub(crate) fn same_after(outer: &Graph, carried: &[ValueId], body: &Graph) -> Result<(), Refusal> {
+    for (&before, after) in carried.iter().zip(&body.outputs()[1..]) {
+        let (old, new) = (outer.ty(before), body.ty(after.value));
+        if old != new {
+            let message = format!("{} is {old} before an iteration and {new} after it", after.name);
+            let help = "export the model with one shape for all iterations; or fix the number of iterations: --set";
+            return Err(Refusal::Advised { message, help });
+        }
+    }
+    Ok(())
+}
+
 /// A constant of the graph around a nested one, or integers that follow from its extents, in the nested graph.
 pub(crate) fn known_inside(outer: &Graph, v: ValueId, inside: &mut Graph) -> Option<ValueId> {
     let origin = outer.origin(v.node).clone();

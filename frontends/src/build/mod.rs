@@ -12,6 +12,7 @@ use qcc_ir::{Dim, Elem, Expr, Graph, Origin, Scalar, Shape, Tensor, TensorType, 
 use smallvec::SmallVec;
 
 use crate::refusal::Refusal;
+pub(crate) use end::End;
 pub(crate) use operands::Operands;
 use symbolic::Folded;
 
@@ -21,6 +22,7 @@ pub(crate) mod blocks;
 pub(crate) mod computed;
 pub(crate) mod control;
 pub(crate) mod einsum;
+mod end;
 pub(crate) mod fourier;
 pub(crate) mod index;
 pub(crate) mod lstm;

@@ -5,11 +5,10 @@ use qcc_ir::ops::{If, Loop, Op, Reshape};
 use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::end::End;
 use super::importer::{Binding, Importer};
 use super::schedule::reads_of;
 use crate::build::control::{self, SET};
-use crate::build::{Build, Values};
+use crate::build::{Build, End, Values};
 use crate::refusal::Refusal;
 
 /// An operator with graphs inside, and its last operands: the values that these graphs read.
@@ -77,7 +76,7 @@ impl<'m> Importer<'m> {
             )?;
             Ok(values)
         })?;
-        self.same_after(&graph, carried)?;
+        control::same_after(&self.graph, carried, &graph)?;
         values.extend(self.carry(&mut [&mut graph])?);
         let always = graph.outputs().first().and_then(|o| graph.constant(o.value));
         let always = always.and_then(Tensor::integers).is_some_and(|holds| holds == [1]);
@@ -205,19 +204,6 @@ impl<'m> Importer<'m> {
         for (name, v) in names.zip(values) {
             self.passes_into(v)?;
             self.graph.add_output(name, v);
-        }
-        Ok(())
-    }
-
-    /// Fails unless carried values have their types after an iteration.
-    fn same_after(&self, graph: &Graph, carried: &[ValueId]) -> Result<(), Refusal> {
-        for (&before, after) in carried.iter().zip(&graph.outputs()[1..]) {
-            let (old, new) = (self.graph.ty(before), graph.ty(after.value));
-            if old != new {
-                let message = format!("{} is {old} before an iteration and {new} after it", after.name);
-                let help = "export the model with one shape for all iterations; or fix the number of iterations: --set";
-                return Err(Refusal::Advised { message, help });
-            }
         }
         Ok(())
     }

@@ -26,7 +26,6 @@ mod body;
 mod calls;
 mod custom;
 mod declared;
-mod end;
 mod functions;
 mod importer;
 mod integers;

@@ -7,7 +7,6 @@ use rustc_hash::FxHashMap;
 
 use super::custom::custom;
 use super::declared::Declared;
-use super::end::End;
 use super::functions::MOST_NAMED;
 use super::importer::{Binding, Importer};
 use super::integers::{self, Inputs};
@@ -16,7 +15,7 @@ use super::schedule::schedule;
 use super::{declared, element, ops, qdq};
 use crate::Imported;
 use crate::build::control::expand;
-use crate::build::Values;
+use crate::build::{End, Values};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 

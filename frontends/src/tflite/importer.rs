@@ -6,7 +6,7 @@ use qcc_ir::{Elem, Graph, Origin, QuantParams, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::{sparse, types};
-use crate::build::{Values, fixed_input};
+use crate::build::{End, Values, fixed_input};
 use crate::refusal::Refusal;
 
 /// What a tensor of the file is in the graph.
@@ -96,6 +96,18 @@ impl<'m> Importer<'m> {
         self.calls.pop();
         (self.main, self.bindings) = (scope, bindings);
         results
+    }
+
+    /// For each output of a subgraph, whether it is its input.
+    pub(super) fn passed_through(&self, index: i32) -> Result<Vec<bool>, Refusal> {
+        let subgraph = usize::try_from(index).ok().and_then(|i| self.model.subgraphs.get(i));
+        let subgraph = subgraph.ok_or_else(|| Refusal::Invalid(format!("there is no subgraph {index}")))?;
+        Ok(subgraph.inputs.iter().zip(&subgraph.outputs).map(|(input, output)| input == output).collect())
+    }
+
+    /// A place of the graph that is no operator.
+    pub(super) fn place(&mut self, origin: &Origin) -> End<'_> {
+        End(&mut self.graph, origin.clone())
     }
 
     /// Sets the value of a variable tensor, which later operators read, and which it has after the run.

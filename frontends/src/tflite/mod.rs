@@ -15,6 +15,7 @@ use crate::{DeclaredInput, ImportOptions, Imported, ModelFile, build};
 use importer::Importer;
 use variables::State;
 
+mod body;
 mod custom;
 mod importer;
 mod metadata;

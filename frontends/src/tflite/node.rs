@@ -2,13 +2,14 @@
 
 use qcc_formats::tflite::{Activation, FurtherOptions, Operator, Options, TensorType as Code};
 use qcc_ir::ops::{
-    Clamp, Conv, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types, Unary, UnaryFn,
+    Clamp, Conv, Dequantize, DynamicQuantize, Granularity, If, Op, QuantRule, Quantize, Types, Unary, UnaryFn,
 };
 use qcc_ir::{Elem, Graph, Origin, QuantParams, StorageType, Tensor, TensorType, ValueId};
 
+use super::body::{Turn, Turns};
 use super::importer::{Binding, Importer};
 use super::types;
-use crate::build::{Build, Operands, Values, bounded};
+use crate::build::{Build, Operands, Values, bounded, computed};
 use crate::refusal::Refusal;
 
 /// Permutation from the file's images to the graph's: N,H,W,C to N,C,H,W.
@@ -78,10 +79,35 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         &self.operator.further_options
     }
 
-    /// Inlines a subgraph with the operator's inputs as operands.
-    pub(super) fn call(&mut self, subgraph: i32) -> Result<Values, Refusal> {
-        let operands = (0..self.inputs()).map(|i| self.input(i)).collect::<Result<Values, _>>()?;
-        self.importer.call(subgraph, &operands)
+    /// The inputs from one on, which are operands of subgraphs.
+    pub(super) fn inputs_from(&mut self, first: usize) -> Result<Values, Refusal> {
+        (first..self.inputs()).map(|i| self.input(i)).collect()
+    }
+
+    /// Inlines a subgraph.
+    pub(super) fn call(&mut self, subgraph: i32, operands: &[ValueId]) -> Result<Values, Refusal> {
+        self.importer.call(subgraph, operands)
+    }
+
+    /// A loop that stays one. See [`Importer::turns`].
+    pub(super) fn turns(&mut self, turn: Turn, operands: &[ValueId]) -> Result<Turns, Refusal> {
+        self.importer.turns(turn, operands, &self.origin)
+    }
+
+    /// Branches that stay graphs. See [`Importer::branches`].
+    pub(super) fn branches(&mut self, branches: [i32; 2], operands: &[ValueId]) -> Result<(If, Values), Refusal> {
+        let mut symbols = computed::all_fresh(self);
+        self.importer.branches(branches, operands, &self.origin, move || symbols.next().unwrap_or_default())
+    }
+
+    /// Does what `attempt` does; where it fails, nothing is reported of it, and the result is `None`.
+    pub(super) fn attempt<T>(&mut self, attempt: impl FnOnce(&mut Self) -> Result<T, Refusal>) -> Option<T> {
+        let errors = self.importer.errors.len();
+        let done = attempt(self).ok();
+        if done.is_none() {
+            self.importer.errors.truncate(errors);
+        }
+        done
     }
 
     /// Sets the state at input `i` to `v` for the next run, quantized as the state is.

@@ -132,6 +132,13 @@ impl Graph {
         self.outputs.push(Output { name: name.into(), value });
     }
 
+    /// Removes an input that no node reads.
+    pub fn remove_input(&mut self, v: ValueId) {
+        if self.readers(v).next().is_none() && !self.is_output(v) {
+            self.inputs.retain(|&n| n != v.node);
+        }
+    }
+
     /// Makes another value output `i`.
     pub fn set_output(&mut self, i: usize, value: ValueId) {
         let old = std::mem::replace(&mut self.outputs[i].value, value);

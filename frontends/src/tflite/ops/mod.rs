@@ -81,7 +81,7 @@ fn advice(operator: B) -> Option<&'static str> {
         B::NON_MAX_SUPPRESSION_V4 | B::NON_MAX_SUPPRESSION_V5 => {
             Some("export the model without post-processing, and with built-in operators alone")
         }
-        B::IF | B::WHILE | B::CALL => Some("export the model with loops and branches resolved"),
+        B::CALL => Some("export the model with called subgraphs in place"),
         B::LSTM | B::RNN | B::BIDIRECTIONAL_SEQUENCE_LSTM | B::BIDIRECTIONAL_SEQUENCE_RNN => Some(
             "of recurrent layers, SVDF, UNIDIRECTIONAL_SEQUENCE_LSTM and UNIDIRECTIONAL_SEQUENCE_RNN are read; give the ONNX model",
         ),

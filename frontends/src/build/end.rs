@@ -2,10 +2,10 @@
 
 use qcc_ir::{Graph, Origin};
 
-use crate::build::Build;
+use super::Build;
 
 /// A place of a graph that is no node of the source.
-pub(super) struct End<'a>(pub(super) &'a mut Graph, pub(super) Origin);
+pub(crate) struct End<'a>(pub(crate) &'a mut Graph, pub(crate) Origin);
 
 impl Build for End<'_> {
     fn graph(&self) -> &Graph {
