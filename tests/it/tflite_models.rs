@@ -468,7 +468,7 @@ pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
                     floats(&[2, 3, 3, 4], &numbers(Shape::known(&[72]), 3).floats()),
                     float(&[1, 3, 4, 4]),
                 ],
-                vec![float(&[1, 6, 9, 2])],
+                vec![float(&[1, 8, 9, 2])],
             ),
         ),
         (

@@ -25,8 +25,6 @@ pub(super) enum Binding {
 pub(super) struct Importer<'m> {
     pub(super) graph: Graph,
     pub(super) errors: Vec<Diagnostic>,
-    /// Warnings about operators.
-    pub(super) notes: Vec<Diagnostic>,
     pub(super) model: &'m Model,
     pub(super) main: &'m SubGraph,
     /// The binding of each tensor.
@@ -53,7 +51,6 @@ impl<'m> Importer<'m> {
         Importer {
             graph: Graph::new(main.name.as_str()),
             errors: Vec::new(),
-            notes: Vec::new(),
             model,
             main,
             bindings: vec![Binding::Open; main.tensors.len()],

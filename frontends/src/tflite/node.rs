@@ -1,7 +1,6 @@
 //! Import of one operator: access to its operands and options, and addition of its nodes.
 
 use qcc_formats::tflite::{Activation, FurtherOptions, Operator, Options, TensorType as Code};
-use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{
     Clamp, Conv, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types, Unary, UnaryFn,
 };
@@ -61,11 +60,6 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// The model around the operator.
     pub(super) fn importer(&self) -> &Importer<'m> {
         self.importer
-    }
-
-    /// Reports something about this operator.
-    pub(super) fn note_here(&mut self, note: Diagnostic) {
-        self.importer.notes.push(note.at(&self.origin));
     }
 
     // The operator.

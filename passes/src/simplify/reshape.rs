@@ -44,9 +44,15 @@ fn reduce_before_reshape(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let pairs = before.iter().zip(&after);
     let axes: Extents = pairs.filter(|(_, to)| axes.contains(&to.0)).map(|(from, _)| from.0).collect();
     when(!axes.is_empty())?;
+    let dims = g.ty(x).shape.dims();
+    let shape = g.ty(at.value(0)).shape.clone();
+    let is_left = |axes: &Extents| (0..dims.len()).filter(|a| !axes.contains(a)).map(|a| &dims[a]).eq(shape.dims());
+    let all: Extents = (0..dims.len()).filter(|a| axes.contains(a) || dims[*a] == Dim::Known(1)).collect();
+    if let Some(axes) = [&axes, &all].into_iter().find(|axes| is_left(axes)).cloned() {
+        return become_op(g, at, Reduce { f, axes, keep: false }, &[x], &[shaped.node]);
+    }
     let origin = g.origin(shaped.node).and(g.origin(at));
     let reduced = g.add1(Reduce { f, axes, keep: false }, &[x], origin)?;
-    let shape = g.ty(at.value(0)).shape.clone();
     become_op(g, at, Reshape { shape }, &[reduced], &[])
 }
 

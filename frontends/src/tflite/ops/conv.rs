@@ -1,7 +1,6 @@
 //! Convolutions.
 
 use qcc_formats::tflite::{Activation, BuiltinOperator as B, Conv2D, DepthwiseConv2D, Padding, TransposeConv};
-use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{Conv, ConvTranspose, Extents, OpenSlice};
 use qcc_ir::{Dim, ValueId};
 use smallvec::smallvec;
@@ -13,7 +12,7 @@ use crate::build::index::part;
 use crate::build::padding::{Odd, same_padding};
 use crate::build::window::Window;
 use crate::build::{Build, Operands, Values, extent};
-use crate::refusal::{ASSUMED_EXTENT, Refusal};
+use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] =
     &[(B::CONV_2D, conv), (B::DEPTHWISE_CONV_2D, depthwise), (B::TRANSPOSE_CONV, conv_transpose)];
@@ -73,7 +72,7 @@ fn add(n: &mut NodeCx<'_, '_>, s: &Settings, x: ValueId, w: ValueId, groups: usi
 }
 
 /// Filters are O,H,W,I. The shape of the result is an input; the padding follows from it. Of a result whose extents are known at
-/// run time only, all that the windows cover is computed, and then cut.
+/// run time only, the largest one that the kernel takes is computed, and then cut: a stride less than another step of the window.
 fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: TransposeConv = n.options()?;
     let size = n.shape_at(0)?;
@@ -97,7 +96,7 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
             Some(beyond) => beyond,
             None if is_computed => {
                 cuts.push(OpenSlice { axis: 2 + i, start: 0.into(), len: size[i].expr() });
-                0
+                1 - stride[i] as i64
             }
             None => return Err(Refusal::Open(n.shape(x).clone())),
         };
@@ -108,11 +107,6 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     operands.extend(n.bias(3, x, w)?);
     let op = ConvTranspose { stride, before, after, extra, dilation: smallvec![1, 1], groups: 1 };
     let y = n.give_active(op, &operands, o.activation)?;
-    if !cuts.is_empty() {
-        let message =
-            format!("its height and width are known at run time only: they are assumed to be within {}", n.shape(y));
-        n.note_here(Diagnostic::warning(ASSUMED_EXTENT, message));
-    }
     let y = cuts.into_iter().try_fold(y, |y, cut| part(n, y, cut))?;
     n.give_image(y)
 }
