@@ -76,13 +76,8 @@ impl Graph {
         for ty in self.inputs().map(|v| self.ty(v)) {
             for (axis, dim) in ty.shape.dims().iter().enumerate() {
                 let extent = match (axis, ty.rank(), ty.elem.is_float()) {
-                    (0, 2.., _) => {
-                        if batches {
-                            1
-                        } else {
-                            64
-                        }
-                    }
+                    (0, 2.., _) if batches => 1,
+                    (0, 2.., _) => 64,
                     (_, 4, true) => 224,
                     (_, ..=2, true) => 16000,
                     _ => 64,
