@@ -282,6 +282,43 @@ fn a_constant_condition_chooses_a_branch() {
     assert!(import_with(&unsorted, &set).is_ok(), "the condition follows from the input that was set");
 }
 
+#[test]
+fn branches_may_list_values_that_they_read_as_inputs() {
+    let branch = |op: &str| GraphProto {
+        node: vec![node(op, &["r"], &["out"], vec![])],
+        input: vec![info("r", &[2])],
+        output: vec![info("out", &[])],
+        ..Default::default()
+    };
+    let branches = vec![subgraph("then_branch", branch("Neg")), subgraph("else_branch", branch("Exp"))];
+    let nodes = vec![
+        node("Relu", &["x"], &["r"], vec![]),
+        node("ReduceMax", &["x"], &["m"], vec![int("keepdims", 0)]),
+        node("Greater", &["m", "zero"], &["c"], vec![]),
+        node("If", &["c"], &["y"], branches),
+    ];
+    let g = import(&model(13, &[2], nodes, vec![floats("zero", &[], &[0.0])]));
+    assert!(matches!(last(&g).0, Op::Select(_)), "{}", text(&g));
+}
+
+#[test]
+fn results_of_training_that_nothing_uses_are_left_out() {
+    let results = ["y", "mean", "var", "saved_mean", "saved_var"];
+    let nodes = |opset: i64, used: &str| {
+        let hint = ints("consumed_inputs", &[0, 0, 0, 1, 1]);
+        let nodes = vec![node("BatchNormalization", &["x", "s", "b", "m", "v"], &results, vec![hint])];
+        let constants = ["s", "b", "m", "v"].map(|name| floats(name, &[3], &[1.0, 2.0, 3.0])).into();
+        let mut m = model(opset, &[4, 3, 2], nodes, constants);
+        m.graph.as_mut().unwrap().output = vec![info(used, &[])];
+        m
+    };
+    for opset in [6, 7, 9] {
+        assert!(text(&import(&nodes(opset, "y"))).contains("reduce(f:Mean"));
+        let refused = refusal(&nodes(opset, "saved_mean"));
+        assert!(refused.message.contains("BatchNormalization"), "{}", refused.message);
+    }
+}
+
 /// `Relu` of x, in a loop that runs x[0] times, up to `most` times if that is given.
 fn counted(most: Option<i64>, body: Vec<NodeProto>) -> ModelProto {
     let graph = GraphProto {

@@ -168,3 +168,14 @@ fn open_artefacts_serve_every_size_as_sources() {
     println!("{table}");
     assert_eq!(table.lines().count(), 235, "{table}");
 }
+
+/// OpenVINO IR of OpenVINO's own API, for every target in the runtimes.
+#[cfg(feature = "oracles")]
+#[test]
+#[expect(clippy::print_stdout, reason = "people read the table")]
+fn operations_that_are_only_read_compute_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = oracle::python("openvino_sources.py", folder.path());
+    println!("{table}");
+    assert_eq!(table.lines().count(), 12, "{table}");
+}

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use qcc_formats::tflite::{
-    BuiltinOperator as B, Options, ResizeNearestNeighbor, StridedSlice, Tensor as Entry, TensorType as Stored, Unpack,
+    BuiltinOperator as B, Model as Tables, Options, ResizeNearestNeighbor, StridedSlice, Tensor as Entry,
+    TensorType as Stored, Unpack,
 };
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::eval::Executor;
@@ -141,6 +142,11 @@ pub(crate) fn models_of_others() -> Vec<(&'static str, Bytes, Vec<Tensor>)> {
                 Elem::Quantized(qparams) => {
                     let t = real.quantized(qparams);
                     t.retype(TensorType::new(qparams.storage.elem(), ty.shape.clone())).unwrap()
+                }
+                // Integers are the shape of the result.
+                Elem::I32 => {
+                    let main = &Tables::read(&model).unwrap().subgraphs[0];
+                    Tensor::from_vec(ty.shape.clone(), main.tensors[main.outputs[0] as usize].shape.clone())
                 }
                 _ => real,
             }

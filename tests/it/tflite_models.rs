@@ -458,6 +458,20 @@ pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
             ),
         ),
         (
+            "transposed convolution to a size at run time",
+            one_operator(
+                B::TRANSPOSE_CONV,
+                1,
+                TransposeConv { padding: Padding::VALID, stride_h: 2, stride_w: 2, ..TransposeConv::default() }.into(),
+                vec![
+                    (entry(Stored::INT32, &[4]), None),
+                    floats(&[2, 3, 3, 4], &numbers(Shape::known(&[72]), 3).floats()),
+                    float(&[1, 3, 4, 4]),
+                ],
+                vec![float(&[1, 8, 9, 2])],
+            ),
+        ),
+        (
             "matrix of a flattened image",
             one_operator(
                 B::FULLY_CONNECTED,

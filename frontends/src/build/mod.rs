@@ -28,6 +28,7 @@ pub(crate) mod index;
 pub(crate) mod lstm;
 pub(crate) mod movement;
 pub(crate) mod norm;
+pub(crate) mod one_hot;
 mod operands;
 pub(crate) mod pad;
 pub(crate) mod padding;

@@ -199,10 +199,8 @@ impl<'m> Importer<'m> {
         let mut cx = NodeCx::new(self, node, inputs, origin.clone());
         let results =
             if is_quantized && !ops::takes_quantized(node) { qdq::results(&mut cx, import)? } else { import(&mut cx)? };
-        // A hint for memory.
-        if cx.opset() < 6 {
-            cx.ints("consumed_inputs")?;
-        }
+        // A hint for memory; some exporters write it for later opsets, too.
+        cx.ints("consumed_inputs")?;
         // All attributes of a custom operator are kept.
         if !is_custom {
             cx.finish()?;

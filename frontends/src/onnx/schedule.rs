@@ -90,7 +90,9 @@ pub(super) fn reads_of<'m>(node: &'m NodeProto, reads: &mut Vec<&'m str>) {
         inside.extend(graph.output.iter().map(|o| o.name()));
         // A name that the graph defines is its own, even if an enclosing graph has it too.
         let own = graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str));
-        let own = own.chain(graph.input.iter().map(|i| i.name()));
+        // Branches take no operands: inputs that exporters list there are names of the enclosing graphs.
+        let given = if node.op_type() == "If" { &[][..] } else { &graph.input };
+        let own = own.chain(given.iter().map(|i| i.name()));
         let own: FxHashSet<&str> = own.chain(graph.initializer.iter().map(|t| t.name())).collect();
         reads.extend(inside.into_iter().filter(|name| !own.contains(name)));
     }

@@ -69,15 +69,15 @@ impl Graph {
 
     /// Typical values of symbols, at which the model runs: 1 for a batch, 224 for the height and width of images, a second
     /// of sound at 16 kHz, 64 for others such as the length of a text, 1 for integers that nodes compute. Where the model
-    /// does not run at these, the extents above 1 are multiplied with the same power of two.
+    /// does not run at these, the extents above 1 are multiplied with the same power of two; where it runs at none of these,
+    /// first extents are no batches.
     pub fn typical_extents(&self) -> Symbols {
         self.typical_extents_beside(&Symbols::default())
     }
 
     /// As [`Graph::typical_extents`], of symbols that are not among the known ones.
     pub fn typical_extents_beside(&self, known: &Symbols) -> Symbols {
-        let usual = self.usual_extents();
-        let scaled = |power: i32| -> Symbols {
+        let scaled = |usual: &Symbols, power: i32| -> Symbols {
             let scaled = |n: usize| match u32::try_from(power) {
                 _ if n == 1 => 1,
                 Ok(power) => n << power,
@@ -85,15 +85,21 @@ impl Graph {
             };
             usual.iter().map(|(name, &n)| (Arc::clone(name), known.get(name).copied().unwrap_or(scaled(n)))).collect()
         };
-        SCALES.into_iter().map(scaled).find(|symbols| self.runs_at(symbols)).unwrap_or_else(|| scaled(0))
+        let runs = |usual: &Symbols| {
+            SCALES.into_iter().map(|power| scaled(usual, power)).find(|symbols| self.runs_at(symbols))
+        };
+        let usual = self.usual_extents(true);
+        runs(&usual).or_else(|| runs(&self.usual_extents(false))).unwrap_or_else(|| scaled(&usual, 0))
     }
 
-    fn usual_extents(&self) -> Symbols {
+    /// `batches`: first extents are batches.
+    fn usual_extents(&self, batches: bool) -> Symbols {
         let mut symbols: Symbols = self.definitions.keys().map(|symbol| (Arc::clone(symbol), 1)).collect();
         for ty in self.inputs().map(|v| self.ty(v)) {
             for (axis, dim) in ty.shape.dims().iter().enumerate() {
                 let extent = match (axis, ty.rank(), ty.elem.is_float()) {
-                    (0, 2.., _) => 1,
+                    (0, 2.., _) if batches => 1,
+                    (0, 2.., _) => 64,
                     (_, 4, true) => 224,
                     (_, ..=2, true) => 16000,
                     _ => 64,
@@ -140,6 +146,13 @@ mod tests {
     fn symbols_follow_from_their_multiples() {
         let found = extents("%x: f32[b,3,(2*h),(4*w+1)] = input %y = cast\"f32\" %x", &[]);
         assert_eq!(found, [("b".to_owned(), 1), ("h".to_owned(), 112), ("w".to_owned(), 55)]);
+    }
+
+    #[test]
+    fn a_length_that_comes_first_is_no_batch() {
+        let window = "%x: f32[n,2] = input %a = reshape[1,1,\"n\",2] %x
+            %y = pool(f:Max,window:[3,1],stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1]) %a";
+        assert_eq!(extents(window, &[]), [("n".to_owned(), 64)]);
     }
 
     #[test]

@@ -80,10 +80,12 @@ impl Job<'_> {
     }
 }
 
-/// A batch of 1, if the open extents of a graph are batches: each is the first extent of an input.
+/// A batch of 1, if the open extents of a graph are batches: each is the first extent of an input, and the graph runs at 1.
+/// A length may come first, too, but windows over it need more.
 fn batch_of_one(graph: &Graph) -> Option<Symbols> {
     let inputs = || graph.inputs().map(|v| graph.ty(v).shape.dims());
     let first = |dims: &[Dim]| Some((dims.first()?.as_symbol()?.clone(), 1));
     let batch: Symbols = inputs().filter_map(first).collect();
-    (!batch.is_empty() && inputs().flatten().all(|d| d.bind(&batch).is_some())).then_some(batch)
+    let is_batch = !batch.is_empty() && inputs().flatten().all(|d| d.bind(&batch).is_some());
+    (is_batch && graph.bound(&batch).verify().is_ok()).then_some(batch)
 }

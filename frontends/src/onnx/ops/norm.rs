@@ -103,15 +103,15 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if !training {
         return one(norm::batch_norm(n, x, parameters, epsilon.into())?);
     }
-    // The statistics are those of the batch. Since opset 14 the other results are the running ones.
+    // The statistics are those of the batch. Since opset 14 the other results are the running ones; before, the standard
+    // does not define them, and models that use them are refused.
     let running = [parameters[2], parameters[3]];
     (parameters[2], parameters[3]) = norm::moments(n, x)?;
     let mut results = one(norm::batch_norm(n, x, parameters, epsilon.into())?)?;
+    if n.opset() < 14 {
+        return Ok(results);
+    }
     for (i, own) in (1..).zip(running) {
-        if n.opset() < 14 && n.names_output(i) {
-            let message = format!("result {i} of a batch normalization in training mode before opset 14");
-            return Err(Refusal::Unsupported(message));
-        }
         let (kept, share) = (n.scalar(momentum, own)?, n.scalar(1.0 - momentum, own)?);
         let kept = n.binary(BinaryFn::Mul, own, kept)?;
         let new = n.binary(BinaryFn::Mul, parameters[i + 1], share)?;

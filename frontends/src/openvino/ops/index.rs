@@ -1,13 +1,14 @@
 //! Operations that compute or use indices.
 
 use qcc_ir::Elem;
-use qcc_ir::ops::{Gather, GatherElements, GatherNd, ScatterFn, TopK};
+use qcc_ir::ops::{BinaryFn, Gather, GatherElements, GatherNd, ScatterFn, Select, TopK};
 
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::index::{Places, first_sorted, non_zero};
+use crate::build::one_hot::hits;
 use crate::build::range::range;
-use crate::build::{Build, Values, count_axis, extent, movement, one};
+use crate::build::{Build, Operands, Values, count_axis, extent, movement, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -28,6 +29,7 @@ pub(super) const ROWS: &[Row] = &[
         let places = non_zero(n, x)?;
         one(n.cast(places, to)?)
     }),
+    ("OneHot", one_hot),
     ("Range", |n| {
         let to = n.element("output_type")?;
         let terms = [n.input(0)?, n.input(1)?, n.input(2)?];
@@ -67,6 +69,27 @@ fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Unsupported("batch_dims other than 0 are not supported".into()));
     }
     one(n.add(Gather { axis }, &[x, indices])?)
+}
+
+/// `on` where the position along a new axis equals the index, else `off`. Negative indices equal none, unless they are
+/// counted from the end.
+fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let from_end = match n.text("negative_indices_mode") {
+        None | Some("ignore_negative") => false,
+        Some("normalize") => true,
+        Some(other) => return Err(Refusal::Unsupported(format!("negative indices with {other} are not supported"))),
+    };
+    let (mut index, on, off) = (n.input(0)?, n.input(2)?, n.input(3)?);
+    let axis = count_axis(n.required("axis")?, n.rank(index) + 1)?;
+    if from_end {
+        let depth = n.integer(1)?;
+        let (zero, depth) = (n.scalar(0.0, index)?, n.scalar(depth as f64, index)?);
+        let negative = n.binary(BinaryFn::Less, index, zero)?;
+        let counted = n.binary(BinaryFn::Add, index, depth)?;
+        index = n.add(Select {}, &[negative, counted, index])?;
+    }
+    let here = hits(n, index, 1, axis)?;
+    one(n.add(Select {}, &[here, on, off])?)
 }
 
 fn scatter(n: &mut NodeCx<'_, '_>) -> Result<ScatterFn, Refusal> {

@@ -1,13 +1,14 @@
 //! Convolutions.
 
 use qcc_formats::tflite::{Activation, BuiltinOperator as B, Conv2D, DepthwiseConv2D, Padding, TransposeConv};
-use qcc_ir::ops::{Conv, ConvTranspose, Extents};
+use qcc_ir::ops::{Conv, ConvTranspose, Extents, OpenSlice};
 use qcc_ir::{Dim, ValueId};
 use smallvec::smallvec;
 
 use super::super::node::NodeCx;
 use super::window::padded;
 use super::{Row, positive};
+use crate::build::index::part;
 use crate::build::padding::{Odd, same_padding};
 use crate::build::window::Window;
 use crate::build::{Build, Operands, Values, extent};
@@ -70,7 +71,8 @@ fn add(n: &mut NodeCx<'_, '_>, s: &Settings, x: ValueId, w: ValueId, groups: usi
     n.give_image(y)
 }
 
-/// Filters are O,H,W,I. The shape of the result is an input; the padding follows from it.
+/// Filters are O,H,W,I. The shape of the result is an input; the padding follows from it. Of a result whose extents are known at
+/// run time only, the largest one that the kernel takes is computed, and then cut: a stride less than another step of the window.
 fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: TransposeConv = n.options()?;
     let size = n.shape_at(0)?;
@@ -79,7 +81,7 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let [_, height, width, _] = size.dims() else {
         return Err(Refusal::Invalid(format!("the result has the extents {size}; expected those of an image")));
     };
-    let size = [height.clone(), width.clone()];
+    let (is_computed, size) = (size.is_computed(), [height.clone(), width.clone()]);
     let (image, window) = (n.shape(x).dims()[2..].to_vec(), n.dims(w)?);
     let padding = |i: usize| match o.padding {
         Padding::VALID => Ok([0, 0]),
@@ -88,10 +90,16 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         other => Err(Refusal::Unsupported(format!("padding {other} is not supported"))),
     };
     let before = (0..2).map(|i| Ok(padding(i)?[0])).collect::<Result<Extents, Refusal>>()?;
-    let (mut after, mut extra) = (Extents::new(), Extents::new());
+    let (mut after, mut extra, mut cuts) = (Extents::new(), Extents::new(), Vec::new());
     for i in 0..2 {
-        let beyond = beyond(&image[i], &size[i], [stride[i], window[2 + i], before[i]]);
-        let beyond = beyond.ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
+        let beyond = match beyond(&image[i], &size[i], [stride[i], window[2 + i], before[i]]) {
+            Some(beyond) => beyond,
+            None if is_computed => {
+                cuts.push(OpenSlice { axis: 2 + i, start: 0.into(), len: size[i].expr() });
+                1 - stride[i] as i64
+            }
+            None => return Err(Refusal::Open(n.shape(x).clone())),
+        };
         after.push(extent(beyond.max(0))?);
         extra.push(extent(beyond.min(0).saturating_neg())?);
     }
@@ -99,6 +107,7 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     operands.extend(n.bias(3, x, w)?);
     let op = ConvTranspose { stride, before, after, extra, dilation: smallvec![1, 1], groups: 1 };
     let y = n.give_active(op, &operands, o.activation)?;
+    let y = cuts.into_iter().try_fold(y, |y, cut| part(n, y, cut))?;
     n.give_image(y)
 }
 

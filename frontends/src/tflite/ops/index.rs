@@ -1,13 +1,14 @@
 //! Operators that compute or use indices.
 
 use qcc_formats::tflite::{BuiltinOperator as B, Gather as GatherOptions, OneHot};
-use qcc_ir::ops::{Binary, BinaryFn, Expand, Gather, GatherNd, ScatterFn, ScatterNd, Select, TopK};
-use qcc_ir::{Dim, Elem, Shape, ValueId};
+use qcc_ir::ops::{Expand, Gather, GatherNd, ScatterFn, ScatterNd, Select, TopK};
+use qcc_ir::{Dim, Elem, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::index::{first_sorted, non_zero};
-use crate::build::{Build, Operands, Values, computed, count_axis, extent, movement, one};
+use crate::build::one_hot::hits;
+use crate::build::{Build, Operands, Values, count_axis, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -80,25 +81,7 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: OneHot = n.options()?;
     let (index, on, off) = (indices(n, 0)?, n.input(2)?, n.input(3)?);
     let axis = count_axis(o.axis.into(), n.rank(index) + 1)?;
-    let elem = n.ty(index).elem.clone();
-    let column = movement::unsqueezed(n, index, &[axis as i64])?;
-    let along = |depth: Dim| Shape::from_iter(vec![Dim::Known(1); column.rank()]).with(axis, depth);
-    let places = match n.computed(1)? {
-        Some(depth) => {
-            let depth = computed::one_defined(n, depth)?;
-            let places = computed::counted(n, depth.clone())?;
-            let places = n.reshape_to(places, along(computed::open(depth)?))?;
-            n.cast(places, elem)?
-        }
-        None => {
-            let depth = n.integer(1)?;
-            let shape = along(extent(depth)?.into());
-            let places = n.table_of(&elem, &shape.extents().unwrap_or_default(), |i| i as f64)?;
-            places.ok_or_else(|| Refusal::Invalid(format!("a depth of {depth}")))?
-        }
-    };
-    let column = n.reshape_to(index, column)?;
-    let here = n.add(Binary { f: BinaryFn::Equal }, &[column, places])?;
+    let here = hits(n, index, 1, axis)?;
     one(n.give(Select {}, &[here, on, off])?)
 }
 
