@@ -162,9 +162,17 @@ pub(crate) fn target(x: Option<&Shape>, y: &Shape, copies: bool) -> Option<Vec<i
     let open = || y.dims().iter().enumerate().filter(|(_, d)| d.known().is_none());
     let copied = |axis: usize| copies && x.is_some_and(|x| x.dims().get(axis) == Some(&y.dims()[axis]));
     let exact = x.is_none_or(|x| x.has_elements_of(y));
-    // The first of those that cannot be copied is the rest.
+    // Beside an extent of 0 there is no rest.
+    let mut empty = open().filter(|(_, d)| d.expr().bounds().0.is_none_or(|least| least < 1));
+    let (may_be_empty, second) = (empty.next(), empty.next());
+    if second.is_some() {
+        return None;
+    }
+    // Of others, the first that cannot be copied is the rest.
     let rest = if !exact {
         None
+    } else if may_be_empty.is_some() {
+        may_be_empty
     } else if open().count() == 1 {
         open().next()
     } else {

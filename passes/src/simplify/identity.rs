@@ -1,13 +1,14 @@
 //! Operators without effect.
 
 use qcc_ir::ops::{BinaryFn, Coordinates, Nearest, Op, OpKind, Pool, ReduceFn, Resize, ResizeMode, Slice};
-use qcc_ir::{Graph, NodeId, ValueId};
+use qcc_ir::{Elem, Graph, NodeId, ValueId};
 
 use crate::pattern::{by_constant, when};
 use crate::{Rule, Skip};
 
 pub(super) const RULES: &[Rule] = &[
     Rule { name: "drop-identity", anchor: OpKind::ALL, apply: drop_identity },
+    Rule { name: "drop-cast-back", anchor: &[OpKind::Cast], apply: drop_cast_back },
     Rule { name: "drop-neutral-constant", anchor: &[OpKind::Binary], apply: drop_neutral_constant },
 ];
 
@@ -41,6 +42,22 @@ fn is_identity(op: &Op) -> bool {
         }
         _ => false,
     }
+}
+
+/// A cast back from an integer type that has all values of the operand's.
+fn drop_cast_back(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let between = g.operand(at, 0);
+    when(matches!(g.producer(between), Op::Cast(_)))?;
+    let x = g.operand(between.node, 0);
+    let bits = |v: ValueId| match g.ty(v).elem {
+        Elem::I8 => Some(8),
+        Elem::I16 => Some(16),
+        Elem::I32 => Some(32),
+        Elem::I64 => Some(64),
+        _ => None,
+    };
+    when(g.ty(x) == g.ty(at.value(0)) && bits(x).zip(bits(between)).is_some_and(|(own, wide)| own <= wide))?;
+    Ok(g.replace(at.value(0), x)?)
 }
 
 /// x + 0, x - 0, x * 1, x / 1 and x ^ 1.

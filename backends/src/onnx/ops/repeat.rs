@@ -6,6 +6,7 @@ use qcc_ir::{Elem, Graph, Shape, TensorType, ValueId};
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Unsupported, value_info};
+use crate::extents;
 use crate::unsupported::graph_of;
 
 /// Loop. Values that the body reads are those of the graph around it, by their names.
@@ -18,7 +19,28 @@ pub(super) fn repeat(e: &mut Emitter<'_>, op: &Loop, site: &NodeContext<'_>) -> 
         inputs.insert(1, value_info(&running, &TensorType::new(Elem::Bool, Shape::scalar())));
         inputs
     })?;
-    e.push(Call::new("Loop").graph("body", body), given, &site.outputs);
+    let rows = op.rows();
+    let mut results = site.outputs.clone();
+    let open: Vec<usize> = (0..rows.len()).filter(|&i| op.iterations.is_none() && rows[i].shape.is_open()).collect();
+    for &i in &open {
+        results[op.carried + i] = e.scratch(site, &site.results[op.carried + i]);
+    }
+    e.push(Call::new("Loop").graph("body", body), given, &results);
+    // Where there are no iterations, ONNX Runtime gives rows whose open extents are 0.
+    for &i in &open {
+        let made = &results[op.carried + i];
+        let count = e.scratch(site, &TensorType::new(Elem::I64, Shape::known(&[1])));
+        e.push(
+            Call::new("Shape").size("start", 0).size("end", 1),
+            std::slice::from_ref(made),
+            std::slice::from_ref(&count),
+        );
+        let row = extents::shape(e, &rows[i].shape)?;
+        let all = e.scratch(site, &TensorType::new(Elem::I64, Shape::known(&[1 + rows[i].rank()])));
+        e.push(Call::new("Concat").int("axis", 0), &[count, row], std::slice::from_ref(&all));
+        let call = Call::new("Reshape").int("allowzero", 1);
+        e.push(call, &[made.clone(), all], std::slice::from_ref(&site.outputs[op.carried + i]));
+    }
     Ok(())
 }
 
