@@ -194,7 +194,7 @@ fn open_extents_serve_every_size() {
     let folder = tempfile::tempdir().unwrap();
     let table = oracle::python("open_shapes.py", folder.path());
     println!("{table}");
-    assert_eq!(table.lines().count(), 117, "{table}");
+    assert_eq!(table.lines().count(), 144, "{table}");
 }
 
 /// Shapes, positions and axes that are inputs of the model serve every value, in every runtime.
@@ -205,7 +205,7 @@ fn values_known_at_run_time_are_passed_on() {
     let folder = tempfile::tempdir().unwrap();
     let table = oracle::python("run_time_values.py", folder.path());
     println!("{table}");
-    assert_eq!(table.lines().count(), 101, "{table}");
+    assert_eq!(table.lines().count(), 102, "{table}");
 }
 
 /// Random results are those of the samples that are inputs of the artefact.

@@ -1,8 +1,8 @@
 //! Subgraphs that stay graphs: bodies of loops and branches, where what they do is known at run time only.
 
+use qcc_formats::tflite::SubGraph;
 use qcc_ir::ops::{Concat, If, Loop, Op, Reshape};
-use qcc_ir::{Elem, Graph, NodeId, Origin, Shape, TensorType, ValueId};
-use rustc_hash::FxHashSet;
+use qcc_ir::{Elem, Graph, Origin, Shape, TensorType, ValueId};
 
 use super::importer::Importer;
 use crate::build::control::{self, SET};
@@ -30,8 +30,9 @@ impl Importer<'_> {
     /// Imports a loop over these values.
     pub(super) fn turns(&mut self, turn: Turn, operands: &[ValueId], origin: &Origin) -> Result<Turns, Refusal> {
         operands.iter().try_for_each(|&v| self.plain(&self.graph, v))?;
-        let stays = self.passed_through(turn.body)?;
-        let places: Vec<usize> = (0..operands.len()).filter(|&i| !stays.get(i).is_some_and(|&stays| stays)).collect();
+        let subgraph = self.subgraph(turn.body)?;
+        let stays = |i: &usize| subgraph.inputs.get(*i) == subgraph.outputs.get(*i);
+        let places: Vec<usize> = (0..operands.len()).filter(|i| !stays(i)).collect();
         let (mut graph, (mut reads, grown)) = self.within(origin, |importer, outer| {
             importer.graph.add_input("iteration", TensorType::new(Elem::I64, Shape::scalar()));
             let mut inside = vec![None; operands.len()];
@@ -43,7 +44,7 @@ impl Importer<'_> {
             let again = importer.call(turn.cond, &results)?;
             let again = importer.truth(&again, origin)?;
             importer.graph.add_output("again", again);
-            let grown = importer.growth(&places, &inside, &results, again);
+            let grown = importer.growth(turn, &places, &inside, &results)?;
             let is_grown = |i: &usize| grown.iter().any(|(place, ..)| place == i);
             for &i in places.iter().filter(|i| !is_grown(i)) {
                 importer.leave(&format!("y{i}"), results[i])?;
@@ -65,24 +66,37 @@ impl Importer<'_> {
         Ok(Turns { op, operands: carried.into_iter().chain(reads).collect(), carried: places, grown })
     }
 
-    /// The carried values that grow by a piece in each iteration, which nothing else reads: the place, axis and piece.
+    /// The carried values that grow by a piece in each iteration: the place, axis and piece. Only the operator that joins them
+    /// to the piece reads them, and none reads its result: others would compute with the shape of the first iteration.
     fn growth(
         &self,
+        turn: Turn,
         places: &[usize],
         inside: &[Option<ValueId>],
         results: &[ValueId],
-        again: ValueId,
-    ) -> Vec<(usize, usize, ValueId)> {
-        let live: FxHashSet<NodeId> = self.graph.order_with(&[results, &[again]].concat()).into_iter().collect();
-        let grows = |&i: &usize| {
+    ) -> Result<Vec<(usize, usize, ValueId)>, Refusal> {
+        let (body, cond) = (self.subgraph(turn.body)?, self.subgraph(turn.cond)?);
+        let reads = |graph: &SubGraph, tensors: &[i32], i: usize| {
+            let operands = graph.operators.iter().flat_map(|o| &o.inputs);
+            tensors.get(i).map_or(0, |tensor| operands.filter(|operand| *operand == tensor).count())
+        };
+        let alone = |&i: &usize| {
+            reads(body, &body.inputs, i) == 1
+                && reads(body, &body.outputs, i) == 0
+                && reads(cond, &cond.inputs, i) == 0
+                && body.outputs.iter().filter(|&tensor| Some(tensor) == body.outputs.get(i)).count() == 1
+                && !body.outputs.iter().any(|tensor| Some(tensor) == body.inputs.get(i))
+                && !cond.outputs.iter().any(|tensor| Some(tensor) == cond.inputs.get(i))
+        };
+        let grows = |i: usize| {
             let (before, after) = (inside[i]?, *results.get(i)?);
             let Op::Concat(Concat { axis }) = self.graph.producer(after) else { return None };
-            let &[first, piece] = self.graph.operands(after.node).as_slice() else { return None };
-            let readers = self.graph.readers(before).filter(|(node, _)| live.contains(node)).count();
-            let result = results.iter().filter(|&&v| v == before || v == after).count();
-            (first == before && piece != before && readers == 1 && result == 1).then_some((i, *axis, piece))
+            match *self.graph.operands(after.node).as_slice() {
+                [first, piece] if first == before && piece != before => Some((i, *axis, piece)),
+                _ => None,
+            }
         };
-        places.iter().filter_map(grows).collect()
+        Ok(places.iter().copied().filter(alone).filter_map(grows).collect())
     }
 
     /// Imports two branches that read these values, and returns those that are their inputs.

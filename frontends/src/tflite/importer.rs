@@ -63,8 +63,7 @@ impl<'m> Importer<'m> {
 
     /// Inlines a subgraph and returns its results.
     pub(super) fn call(&mut self, index: i32, operands: &[ValueId]) -> Result<Values, Refusal> {
-        let subgraph = usize::try_from(index).ok().and_then(|i| self.model.subgraphs.get(i));
-        let subgraph = subgraph.ok_or_else(|| Refusal::Invalid(format!("there is no subgraph {index}")))?;
+        let subgraph = self.subgraph(index)?;
         if index == 0 || self.calls.contains(&index) {
             return Err(Refusal::Invalid(format!("subgraph {index} calls itself")));
         }
@@ -98,11 +97,10 @@ impl<'m> Importer<'m> {
         results
     }
 
-    /// For each output of a subgraph, whether it is its input.
-    pub(super) fn passed_through(&self, index: i32) -> Result<Vec<bool>, Refusal> {
+    /// A subgraph.
+    pub(super) fn subgraph(&self, index: i32) -> Result<&'m SubGraph, Refusal> {
         let subgraph = usize::try_from(index).ok().and_then(|i| self.model.subgraphs.get(i));
-        let subgraph = subgraph.ok_or_else(|| Refusal::Invalid(format!("there is no subgraph {index}")))?;
-        Ok(subgraph.inputs.iter().zip(&subgraph.outputs).map(|(input, output)| input == output).collect())
+        subgraph.ok_or_else(|| Refusal::Invalid(format!("there is no subgraph {index}")))
     }
 
     /// A place of the graph that is no operator.
