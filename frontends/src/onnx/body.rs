@@ -39,7 +39,7 @@ impl<'m> Importer<'m> {
     pub(super) fn repeated(&mut self, turns: Turns<'m, '_>, path: String) -> Result<Nesting<Loop>, Refusal> {
         let Turns { body, carried, sliced, most, count } = turns;
         let own = if sliced.is_some() { 0 } else { 2 };
-        let reads = self.reads(&[body])?;
+        let reads = self.reads(&[body], true)?;
         let whole: Values = sliced.unwrap_or_default().iter().map(|&(v, ..)| v).collect();
         carried.iter().chain(&whole).try_for_each(|&v| self.passes_into(v))?;
         let (mut graph, mut values) = self.within(&path, |importer, outer| {
@@ -94,7 +94,7 @@ impl<'m> Importer<'m> {
         path: &str,
         symbol: impl FnMut() -> String,
     ) -> Result<Nesting<If>, Refusal> {
-        let reads = self.reads(&branches)?;
+        let reads = self.reads(&branches, false)?;
         let mut branch = |body: &'m GraphProto, name: &str| {
             self.within(&format!("{path}/{name}"), |importer, outer| {
                 let values = importer.bind_reads(outer, &reads);
@@ -127,8 +127,9 @@ impl<'m> Importer<'m> {
         imported.map(|imported| (graph, imported))
     }
 
-    /// The values that graphs read of the graph around them.
-    fn reads(&mut self, bodies: &[&'m GraphProto]) -> Result<Reads<'m>, Refusal> {
+    /// The values that graphs read of the graph around them. Inputs that branches list are names of that graph; bodies of
+    /// loops take operands.
+    fn reads(&mut self, bodies: &[&'m GraphProto], takes: bool) -> Result<Reads<'m>, Refusal> {
         let mut known: FxHashSet<&str> = FxHashSet::default();
         let mut reads = Vec::new();
         for body in bodies {
@@ -136,7 +137,8 @@ impl<'m> Importer<'m> {
             body.node.iter().for_each(|node| reads_of(node, &mut names));
             names.extend(body.output.iter().map(|o| o.name()));
             let own = body.node.iter().flat_map(|n| n.output.iter().map(String::as_str));
-            let own = own.chain(body.initializer.iter().map(|t| t.name())).chain(body.input.iter().map(|i| i.name()));
+            let inputs = if takes { &body.input } else { &[][..] };
+            let own = own.chain(body.initializer.iter().map(|t| t.name())).chain(inputs.iter().map(|i| i.name()));
             let own: FxHashSet<&str> = own.collect();
             for name in names.into_iter().filter(|name| !own.contains(name)) {
                 if !known.insert(name) {
