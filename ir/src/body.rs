@@ -190,6 +190,8 @@ mod tests {
         }
         let [then, otherwise] =
             [BRANCHES[0].to_owned(), BRANCHES[1].replace("%y = reshape[\"(2*n)\"] %x", "%y = reshape[1,\"(2*n)\"] %x")];
+        let beyond = Loop { carried: usize::MAX, iterations: None, count: String::new(), body: graph(BODY).into() };
+        assert!(looped().add(beyond, &[], Origin::none()).is_err());
         let [then, otherwise] = [then, otherwise].map(|text| graph(&text).into());
         let mut g = branches();
         let operands: Vec<_> = g.inputs().collect();

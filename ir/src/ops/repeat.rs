@@ -34,7 +34,7 @@ pub struct Loop {
 impl Loop {
     /// The types of the rows.
     pub fn rows(&self) -> Vec<TensorType> {
-        self.body.gives().split_off(1 + self.carried)
+        self.body.gives().into_iter().skip(1).skip(self.carried).collect()
     }
 }
 
@@ -44,9 +44,9 @@ impl Operator for Loop {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         let [number, again] = [Elem::I64, Elem::Bool].map(|elem| TensorType::new(elem, Shape::scalar()));
         let (takes, gives) = (self.body.takes(), self.body.gives());
-        let carried = takes.get(1..1 + self.carried);
-        if takes.first() != Some(&number) || gives.first() != Some(&again) || carried != gives.get(1..1 + self.carried)
-        {
+        let carried = |types: &[TensorType]| Some(types.get(1..)?.get(..self.carried)?.to_vec());
+        let same = carried(&takes).is_some_and(|before| carried(&gives) == Some(before));
+        if takes.first() != Some(&number) || gives.first() != Some(&again) || !same {
             return Err(TypeError::Attribute("the inputs and outputs of the body are not those of a loop".into()));
         }
         if !gives.iter().all(follows_from(&takes)) {
