@@ -189,32 +189,22 @@ fn printed_quality_is_that_of_the_runtimes() {
 /// An artefact with open extents gives what the model gives at every size, in every runtime.
 #[cfg(feature = "oracles")]
 #[test]
-#[expect(clippy::print_stdout, reason = "people read the table")]
 fn open_extents_serve_every_size() {
-    let folder = tempfile::tempdir().unwrap();
-    let table = oracle::python("open_shapes.py", folder.path());
-    println!("{table}");
-    assert_eq!(table.lines().count(), 144, "{table}");
+    oracle::table("open_shapes.py", 144);
 }
 
 /// Shapes, positions and axes that are inputs of the model serve every value, in every runtime.
 #[cfg(feature = "oracles")]
 #[test]
-#[expect(clippy::print_stdout, reason = "people read the table")]
 fn values_known_at_run_time_are_passed_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let table = oracle::python("run_time_values.py", folder.path());
-    println!("{table}");
-    assert_eq!(table.lines().count(), 102, "{table}");
+    oracle::table("run_time_values.py", 102);
 }
 
 /// Random results are those of the samples that are inputs of the artefact.
 #[cfg(feature = "oracles")]
 #[test]
 fn samples_of_random_results_are_inputs() {
-    let folder = tempfile::tempdir().unwrap();
-    let table = oracle::python("random_inputs.py", folder.path());
-    assert_eq!(table.lines().count(), 12, "{table}");
+    oracle::table("random_inputs.py", 12);
 }
 
 /// Quantized models stay quantized without calibration data, and LiteRT's results equal ONNX Runtime's.

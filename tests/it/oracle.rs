@@ -27,6 +27,15 @@ pub(crate) fn python(script: &str, argument: &Path) -> String {
     python_of(".venv", "tests/run", script, argument)
 }
 
+/// Prints the table that a script makes for people, in a folder of its own; fails unless it has so many lines.
+#[expect(clippy::print_stdout, reason = "people read the table")]
+pub(crate) fn table(script: &str, lines: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let table = python(script, folder.path());
+    println!("{table}");
+    assert_eq!(table.lines().count(), lines, "{table}");
+}
+
 /// As [`python`], in the environment of that name, which `run` makes.
 pub(crate) fn python_of(environment: &str, run: &str, script: &str, argument: &Path) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
