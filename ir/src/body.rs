@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::TypeError;
 use crate::graph::Graph;
-use crate::ops::{Body, Nested};
+use crate::ops::{Body, Nested, Op};
 use crate::text::{Weights, parse, print_full, print_whole};
 use crate::types::{Symbols, TensorType};
 
@@ -41,6 +41,13 @@ impl<'de> Deserialize<'de> for Body {
         let graph = parse(&String::deserialize(d)?, &Weights::new()).map_err(D::Error::custom)?;
         graph.verify().map_err(D::Error::custom)?;
         Ok(graph.into())
+    }
+}
+
+impl Op {
+    /// The graphs inside the operator.
+    pub fn graphs(&self) -> impl Iterator<Item = &Graph> {
+        self.bodies().into_iter().filter_map(|body| body.graph().ok())
     }
 }
 

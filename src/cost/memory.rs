@@ -26,9 +26,8 @@ pub(super) fn shared(g: &Graph, n: NodeId, target: &Target) -> Option<ValueId> {
 /// Bytes of a kernel's scratch buffer: quantized transposed convolutions keep a 32-bit accumulator for each element of
 /// the result. Graphs inside a node have buffers of their own.
 fn scratch(g: &Graph, n: NodeId, target: &Target) -> Option<u64> {
-    let bodies = g.op(n).bodies();
-    if !bodies.is_empty() {
-        return Some(bodies.iter().filter_map(|body| body.graph().ok()).map(|body| peak(body, target)).sum());
+    if !g.op(n).bodies().is_empty() {
+        return Some(g.op(n).graphs().map(|body| peak(body, target)).sum());
     }
     let sums = matches!(g.op(n), Op::ConvTranspose(_)) && g.operand_types(n)[0].elem.qparams().is_some();
     let elements = g.ty(n.value(0)).shape.elements()?;

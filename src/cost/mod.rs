@@ -131,7 +131,7 @@ fn weights(g: &Graph) -> Vec<ElemBytes> {
 
 fn count_weights(g: &Graph, weights: &mut BTreeMap<String, u64>) {
     for n in g.order() {
-        g.op(n).bodies().iter().filter_map(|body| body.graph().ok()).for_each(|body| count_weights(body, weights));
+        g.op(n).graphs().for_each(|body| count_weights(body, weights));
         if !matches!(g.op(n), Op::Const(_)) {
             continue;
         }

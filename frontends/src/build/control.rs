@@ -125,11 +125,16 @@ pub(crate) fn slice_of_turn(
     n.add(Gather { axis }, &[v, number])
 }
 
+/// A value whose first axis becomes axis `axis`.
+pub(crate) fn first_as(n: &mut impl Build, v: ValueId, axis: usize) -> Result<ValueId, Refusal> {
+    let mut perm: Vec<usize> = (1..n.rank(v)).collect();
+    perm.insert(axis, 0);
+    n.transpose(v, &perm)
+}
+
 /// Rows along a first axis, joined along axis `axis` of one of them.
 pub(crate) fn along(n: &mut impl Build, rows: ValueId, axis: usize) -> Result<ValueId, Refusal> {
-    let mut perm: Vec<usize> = (1..n.rank(rows)).collect();
-    perm.insert(axis, 0);
-    let rows = n.transpose(rows, &perm)?;
+    let rows = first_as(n, rows, axis)?;
     let mut dims = n.shape(rows).dims().to_vec();
     let count = dims.remove(axis);
     dims[axis] = dims[axis].times(&count).ok_or_else(|| Refusal::Open(n.shape(rows).clone()))?;

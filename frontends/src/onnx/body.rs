@@ -1,7 +1,7 @@
 //! Nested graphs that stay graphs: bodies of loops and branches, where what they do is known at run time only.
 
 use qcc_formats::onnx::GraphProto;
-use qcc_ir::ops::{If, Loop, Op, Reshape};
+use qcc_ir::ops::{If, Loop, Op};
 use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -68,7 +68,7 @@ impl<'m> Importer<'m> {
                     std::iter::once(running).chain(outputs).collect()
                 }
             };
-            let again = importer.truth(outputs[0])?;
+            let again = End(&mut importer.graph, Origin::none()).reshape(outputs[0], &[])?;
             let names = body.output.iter().skip(usize::from(sliced.is_none())).map(|o| o.name());
             importer.leaves(
                 std::iter::once("again").chain(names),
@@ -187,14 +187,6 @@ impl<'m> Importer<'m> {
                        quantized values or unsigned integers"
                 .into();
         Err(Refusal::Advised { message, help: SET })
-    }
-
-    /// A condition as a scalar.
-    fn truth(&mut self, v: ValueId) -> Result<ValueId, Refusal> {
-        if self.graph.ty(v).rank() == 0 {
-            return Ok(v);
-        }
-        End(&mut self.graph, Origin::none()).add(Reshape { shape: Shape::scalar() }, &[v])
     }
 
     /// Makes values the outputs of a nested graph.

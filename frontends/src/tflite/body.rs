@@ -1,7 +1,7 @@
 //! Subgraphs that stay graphs: bodies of loops and branches, where what they do is known at run time only.
 
 use qcc_formats::tflite::SubGraph;
-use qcc_ir::ops::{Concat, If, Loop, Op, Reshape};
+use qcc_ir::ops::{Concat, If, Loop, Op};
 use qcc_ir::{Elem, Graph, Origin, Shape, TensorType, ValueId};
 
 use super::importer::Importer;
@@ -41,8 +41,12 @@ impl Importer<'_> {
             }
             let (all, reads) = importer.inputs(outer, operands, &inside);
             let results = importer.call(turn.body, &all)?;
-            let again = importer.call(turn.cond, &results)?;
-            let again = importer.truth(&again, origin)?;
+            if results.len() != operands.len() {
+                let (takes, gives) = (operands.len(), results.len());
+                return Err(Refusal::Invalid(format!("its body takes {takes} values and gives {gives}")));
+            }
+            let again = importer.holds(turn, &results)?;
+            let again = importer.place(origin).reshape(again, &[])?;
             importer.graph.add_output("again", again);
             let grown = importer.growth(turn, &places, &inside, &results)?;
             let is_grown = |i: &usize| grown.iter().any(|(place, ..)| place == i);
@@ -121,13 +125,12 @@ impl Importer<'_> {
         Ok((If::of(then.into(), otherwise.into(), symbol), reads))
     }
 
-    /// A condition of one element as a scalar.
-    pub(super) fn truth(&mut self, results: &[ValueId], origin: &Origin) -> Result<ValueId, Refusal> {
-        let &[v] = results else { return Err(Refusal::Invalid("its condition is not one value".into())) };
-        if self.graph.ty(v).rank() == 0 {
-            return Ok(v);
+    /// The condition of a loop for these values.
+    pub(super) fn holds(&mut self, turn: Turn, values: &[ValueId]) -> Result<ValueId, Refusal> {
+        match *self.call(turn.cond, values)? {
+            [holds] => Ok(holds),
+            _ => Err(Refusal::Invalid("its condition is not one value".into())),
         }
-        Ok(self.graph.add1(Reshape { shape: Shape::scalar() }, &[v], origin.clone())?)
     }
 
     /// Imports a graph of its own; `import` sees the graph around it.
@@ -189,11 +192,5 @@ impl Turns {
             results[place] = n.add(Concat { axis }, &[operands[place], pieces])?;
         }
         Ok(results)
-    }
-}
-
-impl From<&Turns> for Op {
-    fn from(turns: &Turns) -> Op {
-        turns.op.clone().into()
     }
 }

@@ -89,6 +89,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.importer.call(subgraph, operands)
     }
 
+    /// The condition of a loop. See [`Importer::holds`].
+    pub(super) fn holds(&mut self, turn: Turn, values: &[ValueId]) -> Result<ValueId, Refusal> {
+        self.importer.holds(turn, values)
+    }
+
     /// A loop that stays one. See [`Importer::turns`].
     pub(super) fn turns(&mut self, turn: Turn, operands: &[ValueId]) -> Result<Turns, Refusal> {
         self.importer.turns(turn, operands, &self.origin)

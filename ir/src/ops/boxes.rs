@@ -1,12 +1,10 @@
 //! Operators on boxes.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Operator, Types, arity, one, refuse, refuse_element};
 use crate::error::TypeError;
-use crate::types::{Dim, Elem, Expr, TensorType};
+use crate::types::{Dim, Elem, TensorType};
 
 /// Non-maximum suppression: for each image and class, the boxes by score, the highest first, without those that overlap
 /// one before them. Of equal scores the first box comes first.
@@ -46,7 +44,7 @@ impl Operator for NonMaxSuppression {
         if of.agreed(images).is_none() || scores.agreed(boxes).is_none() {
             return Err(refuse(operands, 1, format!("scores of {images} images, of {boxes} boxes for each class")));
         }
-        let count = Dim::Open(Arc::new(Expr::computed(self.count.as_str())));
+        let count = Dim::computed(self.count.as_str());
         one(Elem::I64, [count, Dim::Known(3)].into_iter().collect())
     }
 }

@@ -115,7 +115,7 @@ impl Operator for NonZero {
         if operands[0].elem != Elem::Bool {
             return Err(refuse_element(operands, 0, "bool"));
         }
-        let count = Dim::Open(Arc::new(Expr::computed(self.count.as_str())));
+        let count = Dim::computed(self.count.as_str());
         one(Elem::I64, [Dim::Known(operands[0].rank()), count].into_iter().collect())
     }
 }

@@ -59,7 +59,7 @@ impl Operator for Loop {
         let has_rows = gives.len() > 1 + self.carried;
         let count = match &self.iterations {
             Some(count) => Dim::of(count.clone()).filter(|_| self.count.is_empty()),
-            None => (has_rows != self.count.is_empty()).then(|| own(&self.count)),
+            None => (has_rows != self.count.is_empty()).then(|| Dim::computed(self.count.as_str())),
         };
         let count = count.ok_or_else(|| TypeError::Attribute("rows have a number of iterations".into()))?;
         let stacked = |row: &TensorType| {
@@ -91,7 +91,7 @@ impl If {
         let mut symbols = Vec::new();
         results(&then, &otherwise, &mut || {
             symbols.push(symbol());
-            symbols.last().map(|symbol| own(symbol))
+            symbols.last().map(|symbol| Dim::computed(symbol.as_str()))
         });
         If { symbols, then, otherwise }
     }
@@ -99,8 +99,9 @@ impl If {
     /// The result and its axis whose extent is this symbol.
     pub(super) fn place_of(&self, symbol: &str) -> Option<(u8, usize)> {
         let mut symbols = self.symbols.iter();
-        let found = results(&self.then, &self.otherwise, &mut || symbols.next().map(|symbol| own(symbol)))?;
-        let axis = |ty: &TensorType| ty.shape.dims().iter().position(|d| *d == own(symbol));
+        let found =
+            results(&self.then, &self.otherwise, &mut || symbols.next().map(|symbol| Dim::computed(symbol.as_str())))?;
+        let axis = |ty: &TensorType| ty.shape.dims().iter().position(|d| *d == Dim::computed(symbol));
         found.iter().enumerate().find_map(|(i, ty)| Some((i as u8, axis(ty)?)))
     }
 }
@@ -116,7 +117,8 @@ impl Operator for If {
         }
         declared(Self::NAME, operands, std::iter::once(&condition).chain(&takes))?;
         let mut symbols = self.symbols.iter();
-        let found = results(&self.then, &self.otherwise, &mut || symbols.next().map(|symbol| own(symbol)));
+        let found =
+            results(&self.then, &self.otherwise, &mut || symbols.next().map(|symbol| Dim::computed(symbol.as_str())));
         let found = found.filter(|found| !found.is_empty());
         if symbols.next().is_some() {
             return Err(TypeError::Attribute("a symbol is that of no extent".into()));
@@ -160,11 +162,6 @@ fn computed_in(extent: &Dim) -> BTreeSet<Arc<str>> {
     symbols
 }
 
-/// The extent that a node defines.
-fn own(symbol: &str) -> Dim {
-    Dim::Open(Arc::new(Expr::computed(symbol)))
-}
-
 /// Fails unless the operands have the declared types.
 fn declared<'t>(
     op: &'static str,
@@ -182,7 +179,7 @@ fn declared<'t>(
 }
 
 impl Op {
-    /// The graphs inside the operator.
+    /// The graphs inside the operator, as operators know them.
     pub fn bodies(&self) -> SmallVec<[&Body; 2]> {
         match self {
             Op::Loop(op) => smallvec![&op.body],

@@ -23,6 +23,11 @@ impl Dim {
         Dim::Open(Arc::new(Expr::symbol(name)))
     }
 
+    /// An extent that a node of the graph computes.
+    pub fn computed(name: impl Into<Arc<str>>) -> Self {
+        Dim::Open(Arc::new(Expr::computed(name)))
+    }
+
     /// The name of an open extent that is a symbol.
     pub fn as_symbol(&self) -> Option<&Arc<str>> {
         match self {

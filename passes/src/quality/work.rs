@@ -86,8 +86,7 @@ pub fn work_of(g: &Graph, n: NodeId) -> Work {
 /// The graph inside a node that is executed, and how often: the branch with more operations, or the body of a loop, once where
 /// the number of iterations is known at run time only.
 pub fn executed(g: &Graph, n: NodeId) -> Option<(&Graph, u64)> {
-    let bodies = g.op(n).bodies().into_iter().filter_map(|body| body.graph().ok());
-    let most = bodies.max_by_key(|body| products(body))?;
+    let most = g.op(n).graphs().max_by_key(|body| products(body))?;
     let count = match g.op(n) {
         Op::Loop(op) => op.iterations.as_ref().and_then(|e| u64::try_from(e.constant()?).ok()),
         _ => None,

@@ -2,7 +2,7 @@
 
 use qcc_formats::onnx::GraphProto;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{BinaryFn, Extents, Reverse, Transpose};
+use qcc_ir::ops::{BinaryFn, Extents, Reverse};
 use qcc_ir::{Dim, Expr, Shape, Tensor, ValueId};
 
 use super::super::body::Turns;
@@ -247,11 +247,7 @@ fn scan_open<'m>(
             *rows = n.add(Reverse { axes: [0].into_iter().collect() }, &[*rows])?;
         }
         let axis = count_axis(axes[i], n.rank(*rows))?;
-        if axis != 0 {
-            let mut perm: Vec<usize> = (1..n.rank(*rows)).collect();
-            perm.insert(axis, 0);
-            *rows = n.add(Transpose { perm: perm.into() }, &[*rows])?;
-        }
+        *rows = control::first_as(n, *rows, axis)?;
     }
     Ok(results)
 }

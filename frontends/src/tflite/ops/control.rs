@@ -50,16 +50,14 @@ fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// Unrolls a loop while its condition follows from constants. Others stay loops.
 fn while_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let While { cond, body } = n.options()?;
+    let turn = Turn { cond, body };
     let mut values = n.inputs_from(0)?;
     loop {
-        let results = n.call(cond, &values)?;
-        let &[holds] = results.as_slice() else {
-            return Err(Refusal::Invalid("its condition is not one value".into()));
-        };
+        let holds = n.holds(turn, &values)?;
         match Condition::of(n, holds)? {
             Condition::Known(false) => return Ok(values),
             Condition::Known(true) => values = n.call(body, &values)?,
-            Condition::Value(first) => return repeated(n, Turn { cond, body }, first, &values),
+            Condition::Value(first) => return repeated(n, turn, first, &values),
         }
     }
 }
@@ -68,7 +66,7 @@ fn repeated(n: &mut NodeCx<'_, '_>, turn: Turn, first: ValueId, values: &[ValueI
     let turns = n.turns(turn, values)?;
     let most = n.add_constant(Tensor::scalar(i64::from(i32::MAX)));
     let operands: Values = [most, first].into_iter().chain(turns.operands.iter().copied()).collect();
-    let found = n.add_all(&turns, &operands)?;
+    let found = n.add_all(turns.op.clone(), &operands)?;
     turns.results(n, values, &found)
 }
 
