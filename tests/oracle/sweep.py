@@ -1110,12 +1110,8 @@ def classical(c, kind, norm, transform, labels):
              post_transform=transform, **ml)
 
 
-@family(mode=["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT"], classes=[False, True], trees=[1, 3],
-        transform=["NONE", "SOFTMAX"], missing=[0, 1], combined=["SUM", "AVERAGE"])
-def trees(c, mode, classes, trees, transform, missing, combined):
-    x = c.reals(6, 3)
-    x[0, 0] = np.nan
-    name = "class" if classes else "target"
+def forest(c, trees, mode, leaf_name, results, positive=False):
+    """Attributes of random trees of three features. `results` gives the targets that the leaves of a tree contribute to."""
     nodes = {key: [] for key in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")}
     leaves = {key: [] for key in ("treeids", "nodeids", "ids", "weights")}
 
@@ -1127,8 +1123,9 @@ def trees(c, mode, classes, trees, transform, missing, combined):
                                       "LEAF" if leaf else mode, 0, 0)):
             nodes[key].append(value)
         if leaf:
-            for result in [tree] if trees == 3 else range(3):
-                for key, value in zip(leaves, (tree, node, result, float(c.reals(1)[0]))):
+            for result in results(tree):
+                weight = float(c.reals(1)[0])
+                for key, value in zip(leaves, (tree, node, result, abs(weight) if positive else weight)):
                     leaves[key].append(value)
         else:
             nodes["truenodeids"][place] = grow(tree, depth - 1)
@@ -1138,14 +1135,37 @@ def trees(c, mode, classes, trees, transform, missing, combined):
     for tree in range(trees):
         grow(tree, 3)
     attributes = {f"nodes_{key}": value for key, value in nodes.items()}
-    attributes |= {f"{name}_{key}": value for key, value in leaves.items()}
-    attributes["nodes_missing_value_tracks_true"] = [missing] * len(nodes["treeids"])
-    attributes |= {"base_values": [0.5, 0.1, -0.2], "post_transform": transform, "domain": "ai.onnx.ml"}
+    return attributes | {f"{leaf_name}_{key}": value for key, value in leaves.items()} | {"domain": "ai.onnx.ml"}
+
+
+@family(mode=["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT"], classes=[False, True], trees=[1, 3],
+        transform=["NONE", "SOFTMAX"], missing=[0, 1], combined=["SUM", "AVERAGE"])
+def trees(c, mode, classes, trees, transform, missing, combined):
+    x = c.reals(6, 3)
+    x[0, 0] = np.nan
+    attributes = forest(c, trees, mode, "class" if classes else "target", lambda tree: [tree] if trees == 3 else range(3))
+    attributes["nodes_missing_value_tracks_true"] = [missing] * len(attributes["nodes_treeids"])
+    attributes |= {"base_values": [0.5, 0.1, -0.2], "post_transform": transform}
     if classes:
         c.op("TreeEnsembleClassifier", [c.input(x)], 2, ["i64", "f32"], classlabels_int64s=[4, 2, 9], **attributes)
     else:
         c.op("TreeEnsembleRegressor", [c.input(x)], elements=["f32"], n_targets=3, aggregate_function=combined,
              **attributes)
+
+
+@family(scored=[[0], [1], [0, 1], None], positive=[False, True], trees=[1, 3], base=[False, True],
+        transform=["NONE", "SOFTMAX", "LOGISTIC"])
+def two_classes(c, scored, positive, trees, base, transform):
+    """Scores of one class or both; `None` stands for a linear classifier with one score."""
+    x, result = c.reals(8, 3), {"post_transform": transform}
+    if scored is None:
+        c.op("LinearClassifier", [c.input(x)], 2, ["i64", "f32"], coefficients=[float(v) for v in c.reals(3)],
+             intercepts=[0.2], classlabels_ints=[7, 3], domain="ai.onnx.ml", **result)
+        return
+    attributes = forest(c, trees, "BRANCH_LEQ", "class", lambda tree: scored, positive)
+    if base and scored == [0]:
+        result["base_values"] = [0.15]
+    c.op("TreeEnsembleClassifier", [c.input(x)], 2, ["i64", "f32"], classlabels_int64s=[7, 3], **attributes, **result)
 
 
 # Control flow.

@@ -1,14 +1,14 @@
 //! The target OpenVINO IR.
 
 use qcc_ir::ops::{
-    Binary, BinaryFn, Conv, Granularity, MatMul, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode,
+    Binary, BinaryFn, Conv, ConvTranspose, Granularity, MatMul, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode,
     Unary, UnaryFn,
 };
 use qcc_ir::target::{
     BlockDynamic, BlockGrid, Blocks, Device, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target,
     Weights, ZeroPoint,
 };
-use qcc_ir::{Elem, Layout, StorageType, TensorType};
+use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
 
 use super::ops::{elementwise, resize};
 
@@ -99,12 +99,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Binary(Binary { f }) => binary(*f, x),
         Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => Some(FLOAT),
         Op::Conv(c) => Some(convolution(c, x)),
-        Op::ConvTranspose(_) => {
-            let zeros = [ZeroPoint::SymmetricOrUnsigned, ZeroPoint::Symmetric];
-            let products = products(Some(1), ZeroPoint::SymmetricOrUnsigned, zeros);
-            let weights = Weights { axis: Some(1), ..WEIGHTS };
-            Some(FLOAT.quantized(products).weights(weights).fuses(FusedClamps::Any))
-        }
+        Op::ConvTranspose(c) => Some(transposed_convolution(c, x)),
         Op::MatMul(m) => Some(product(m, x)),
         // One scale for each row of a weight matrix.
         Op::Recurrent(_) => Some(FLOAT.weights(Weights { axis: Some(0), dequantized: true, ..WEIGHTS })),
@@ -157,6 +152,21 @@ fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
     let pair_limit = products.pair_limit.filter(|_| !c.has_one_filter_per_channel(&x[1].shape));
     let kernel = FLOAT.quantized(Quantized { pair_limit, ..products }).fuses(FusedClamps::Any);
     kernel.weights(Weights { axis: Some(0), ..WEIGHTS })
+}
+
+/// The integer kernel takes no window that is smaller than its stride, strides up to 3 along the last axis, and groups of
+/// whole blocks of 16 channels. The plugin computes others in floating point, on weights that stay integers, with a kernel
+/// that is not optimized.
+fn transposed_convolution(c: &ConvTranspose, x: &[&TensorType]) -> Kernel {
+    let zeros = [ZeroPoint::SymmetricOrUnsigned, ZeroPoint::Symmetric];
+    let products = products(Some(1), ZeroPoint::SymmetricOrUnsigned, zeros);
+    let [channels, filters, window @ ..] = x[1].shape.dims() else { return FLOAT };
+    let blocks = |d: &Dim, groups: usize| d.known().is_some_and(|n| n.is_multiple_of(groups * 16));
+    let integer = c.stride.last().is_none_or(|&s| s <= 3)
+        && window.iter().filter_map(Dim::known).zip(&c.stride).all(|(k, &s)| k >= s)
+        && (c.groups == 1 || blocks(channels, c.groups) && blocks(filters, 1));
+    let weights = Weights { axis: Some(1), ..WEIGHTS };
+    FLOAT.quantized_if(integer, products).weights(weights).fuses(FusedClamps::Any)
 }
 
 /// Products with a constant matrix accept any zero point. Products of two computed matrices are computed in floating

@@ -117,11 +117,53 @@ fn label(n: &mut NodeCx<'_, '_>, scores: ValueId, labels: Vec<i64>) -> Result<Va
     n.add(Gather { axis: 0 }, &[labels, index])
 }
 
+/// How a classifier of two classes gives the first score, where it computes one alone.
+struct First {
+    /// The class whose score it computes.
+    computed: usize,
+    /// The score of class 0 is this factor times that of class 1, plus this offset.
+    factor: f32,
+    offset: f32,
+    /// Class 1 is the result where its score is above this.
+    least: f32,
+}
+
+/// The label and both scores of two classes, from the score `[N, 1]` of one, as ONNX Runtime gives them.
+fn two_classes(n: &mut NodeCx<'_, '_>, score: ValueId, first: &First, labels: &[i64]) -> Result<Values, Refusal> {
+    let label = larger(n, score, first.least, labels)?;
+    let factors = constant(n, &[2], vec![first.factor, 1.0]);
+    let both = n.binary(BinaryFn::Mul, score, factors)?;
+    let both = match n.string("post_transform", "NONE")? {
+        "LOGISTIC" => n.unary(UnaryFn::Sigmoid, both)?,
+        "SOFTMAX" if first.computed == 1 => n.add(Softmax { axis: 1, log: false }, &[both])?,
+        "NONE" | "SOFTMAX" => {
+            let offsets = constant(n, &[2], vec![first.offset, 0.0]);
+            n.binary(BinaryFn::Add, both, offsets)?
+        }
+        other => return Err(Refusal::Unsupported(format!("post_transform {other} is not supported"))),
+    };
+    Ok(Values::from_iter([label, both]))
+}
+
+/// The second label where the score `[N, 1]` is above `least`, else the first: `[N]`.
+fn larger(n: &mut NodeCx<'_, '_>, score: ValueId, least: f32, labels: &[i64]) -> Result<ValueId, Refusal> {
+    let score = n.reduce(ReduceFn::Sum, score, &[1], false)?;
+    let least = n.scalar(least.into(), score)?;
+    let above = n.binary(BinaryFn::Greater, score, least)?;
+    let [no, yes] = [labels[0], labels[1]].map(|l| n.add_constant(Tensor::from_vec(Shape::known(&[]), vec![l])));
+    n.add(Select {}, &[above, yes, no])
+}
+
 fn linear_classifier(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let labels = labels(n, "classlabels_ints")?;
     n.int("multi_class", 0)?;
-    if n.floats("intercepts")?.is_some_and(|i| i.len() != labels.len()) || labels.len() < 2 {
-        return Err(Refusal::Unsupported("a classifier with one score for two classes is not supported".into()));
+    let scored = n.floats("intercepts")?.map_or(labels.len(), <[f32]>::len);
+    if labels.len() == 2 && scored == 1 {
+        let score = scores(n, 1)?;
+        return two_classes(n, score, &First { computed: 0, factor: -1.0, offset: 1.0, least: 0.0 }, &labels);
+    }
+    if scored != labels.len() || scored < 2 {
+        return Err(Refusal::Unsupported(format!("{scored} scores for {} classes are not supported", labels.len())));
     }
     let y = scores(n, labels.len())?;
     let label = label(n, y, labels)?;
@@ -148,8 +190,8 @@ struct Trees {
 }
 
 impl Trees {
-    /// Reads the attributes; those of leaves begin with `leaf` (`class` or `target`).
-    fn read(n: &mut NodeCx<'_, '_>, leaf: &str, targets: usize) -> Result<Trees, Refusal> {
+    /// Reads the attributes; those of leaves begin with `leaf` (`class` or `target`), for the targets from `first` on.
+    fn read(n: &mut NodeCx<'_, '_>, leaf: &str, first: usize, targets: usize) -> Result<Trees, Refusal> {
         let mut ints = |name: &str| n.ints(name).map(|v| v.unwrap_or_default().to_vec());
         let (trees, ids) = (ints("nodes_treeids")?, ints("nodes_nodeids")?);
         let (yes, no) = (ints("nodes_truenodeids")?, ints("nodes_falsenodeids")?);
@@ -200,7 +242,8 @@ impl Trees {
         let mut weights = vec![0f32; count * targets];
         let mut weighted = vec![false; count * targets];
         for (i, &weight) in leaf_weights.iter().enumerate() {
-            let target = usize::try_from(places[2][i]).ok().filter(|&t| t < targets).ok_or_else(invalid)?;
+            let target = usize::try_from(places[2][i]).ok().and_then(|t| t.checked_sub(first));
+            let target = target.filter(|&t| t < targets).ok_or_else(invalid)?;
             let place = at(places[0][i], places[1][i])? * targets + target;
             weights[place] += weight;
             weighted[place] = true;
@@ -292,7 +335,7 @@ fn tree_regressor(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = features(n)?;
     let targets = n.int("n_targets", 1)?;
     let targets = extent(targets)?;
-    let trees = Trees::read(n, "target", targets)?;
+    let trees = Trees::read(n, "target", 0, targets)?;
     let leaves = trees.leaves(n, x, targets)?;
     let f = match n.string("aggregate_function", "SUM")? {
         "SUM" => ReduceFn::Sum,
@@ -304,18 +347,42 @@ fn tree_regressor(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(transformed(n, y)?)
 }
 
+/// The label of two classes is the second where its score is above a bound, that of more classes the one with the
+/// largest score among those that the leaves give one, as in ONNX Runtime.
 fn tree_classifier(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = features(n)?;
     let labels = labels(n, "classlabels_int64s")?;
     let classes = labels.len();
-    let used = n.ints("class_ids")?.unwrap_or_default().iter().max().copied().unwrap_or(0);
-    if classes < 3 && used == 0 {
-        return Err(Refusal::Unsupported("a classifier with one score for two classes is not supported".into()));
+    let used: std::collections::BTreeSet<i64> = n.ints("class_ids")?.unwrap_or_default().iter().copied().collect();
+    let (first, scored) = match used.first() {
+        Some(&first @ (0 | 1)) if classes == 2 && used.len() == 1 => (first as usize, 1),
+        _ => (0, classes),
+    };
+    let based = n.floats("base_values")?.is_some_and(|b| !b.is_empty());
+    let positive = n.floats("class_weights")?.unwrap_or_default().iter().all(|&w| w >= 0.0);
+    let trees = Trees::read(n, "class", first, scored)?;
+    if classes < 2 || classes == 2 && based && (scored == 2 || first == 1) {
+        let message = format!("a classifier of {classes} classes with base values for class 1 is not supported");
+        return Err(Refusal::Unsupported(message));
     }
-    let trees = Trees::read(n, "class", classes)?;
-    let leaves = trees.leaves(n, x, classes)?;
+    if scored > 1 && !trees.complete {
+        let message = "a classifier some of whose leaves give no score to a class is not supported";
+        return Err(Refusal::Unsupported(message.into()));
+    }
+    let leaves = trees.leaves(n, x, scored)?;
     let y = n.reduce(ReduceFn::Sum, leaves, &[1], false)?;
-    let y = base(n, y, classes, trees.complete)?;
-    let label = label(n, y, labels)?;
+    let y = base(n, y, scored, trees.complete)?;
+    if scored == 1 {
+        let (factor, offset) = if first == 1 { (0.0, 0.0) } else { (-1.0, if positive { 1.0 } else { 0.0 }) };
+        let first = First { computed: first, factor, offset, least: if positive { 0.5 } else { 0.0 } };
+        return two_classes(n, y, &first, &labels);
+    }
+    let label = if classes == 2 {
+        let second = n.add_constant(Tensor::from_vec(Shape::known(&[1]), vec![1i64]));
+        let second = n.add(Gather { axis: 1 }, &[y, second])?;
+        larger(n, second, 0.0, &labels)?
+    } else {
+        label(n, y, labels)?
+    };
     Ok(Values::from_iter([label, transformed(n, y)?]))
 }
