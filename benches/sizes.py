@@ -59,7 +59,7 @@ def drawn(inputs, known, random):
 
 def made(name, shape, element, random):
     if element.startswith("float"):
-        return (random.standard_normal(shape) * 0.5).astype(element)
+        return np.asarray(random.standard_normal(shape) * 0.5, element)
     if element == "bool":
         return random.random(shape) < 0.5
     return np.array(16000 if name == "sr" else 1, element) if not shape else random.integers(1, 10, shape).astype(element)

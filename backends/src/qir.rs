@@ -2,7 +2,7 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
-use qcc_ir::target::{Kernel, OpenBatch, Target};
+use qcc_ir::target::{Kernel, Target};
 use qcc_ir::text::file;
 use qcc_ir::{Checked, Elem, Layout, StorageType};
 
@@ -20,9 +20,8 @@ static TARGET: Target = Target {
     half_graphs: true,
     half_values: false,
     // The extents in a file are numbers.
-    open_batch: OpenBatch { real: false, quantized: false },
+    open_batch: false,
     latency: None,
-    slow_open_batch: false,
     device: None,
 };
 

@@ -30,7 +30,7 @@ pub use mapped::{Folder, map};
 pub use onnx::supported as onnx_operators;
 pub use openvino::supported as openvino_operators;
 pub use refusal::OPEN_SHAPE;
-pub use shapes::{example, explain};
+pub use shapes::explain;
 pub use tflite::{python_string, supported as tflite_operators};
 pub use torch::supported as torch_operators;
 

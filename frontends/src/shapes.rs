@@ -199,7 +199,7 @@ fn open_shape(assumed: &[(&DeclaredInput, Shape)]) -> Option<Diagnostic> {
 }
 
 /// An argument for `--shape` for an input: its name and extents, `N` for open ones. `None` if it has no rank.
-pub fn example(input: &DeclaredInput) -> Option<String> {
+pub(crate) fn example(input: &DeclaredInput) -> Option<String> {
     let known = |d: &Dim| d.known().map_or("N".into(), |d| d.to_string());
     let extents: Vec<String> = input.shape.as_ref()?.dims().iter().map(known).collect();
     Some(format!("{}={}", input.name, extents.join(",")))

@@ -2,7 +2,7 @@
 
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::*;
-use qcc_ir::target::{Kernel, OpenBatch, Quantized, Target, Weights};
+use qcc_ir::target::{Kernel, Quantized, Target, Weights};
 use qcc_ir::{Elem, Graph, Layout, StorageType, Tensor, TensorType, ValueId};
 
 use crate::{Context, Pass, PassError, Pipeline, Stage, ignore};
@@ -18,9 +18,8 @@ pub(crate) static BARE: Target = Target {
     activation: StorageType::I8,
     half_graphs: true,
     half_values: true,
-    open_batch: OpenBatch { real: false, quantized: false },
+    open_batch: false,
     latency: None,
-    slow_open_batch: false,
     device: None,
 };
 

@@ -6,8 +6,7 @@ use qcc_ir::ops::{
     Unary, UnaryFn, broadcast,
 };
 use qcc_ir::target::{
-    BlockDynamic, BlockGrid, Blocks, Device, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target,
-    Weights,
+    BlockDynamic, BlockGrid, Blocks, Device, FusedClamps, Kernel, Latency, ProductTime, Quantized, Target, Weights,
 };
 use qcc_ir::{Elem, Layout, StorageType, TensorType};
 
@@ -35,9 +34,8 @@ pub(super) const fn target(
         activation,
         half_graphs: true,
         half_values: true,
-        open_batch: OpenBatch { real: true, quantized: true },
+        open_batch: true,
         latency: Some(LATENCY),
-        slow_open_batch: false,
         device,
     }
 }

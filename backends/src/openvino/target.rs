@@ -1,12 +1,12 @@
 //! The target OpenVINO IR.
 
 use qcc_ir::ops::{
-    Binary, BinaryFn, Conv, ConvTranspose, Granularity, MatMul, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode,
-    Unary, UnaryFn,
+    Binary, BinaryFn, Conv, ConvTranspose, Granularity, MatMul, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn,
+    Resize, ResizeMode, Unary, UnaryFn,
 };
 use qcc_ir::target::{
-    BlockDynamic, BlockGrid, Blocks, Device, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target,
-    Weights, ZeroPoint,
+    BlockDynamic, BlockGrid, Blocks, Device, FusedClamps, Kernel, Latency, ProductTime, Quantized, Target, Weights,
+    ZeroPoint,
 };
 use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
 
@@ -32,10 +32,8 @@ pub(super) const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>, de
         activation: StorageType::U8,
         half_graphs: true,
         half_values: false,
-        open_batch: OpenBatch { real: true, quantized: false },
+        open_batch: true,
         latency: Some(LATENCY),
-        // The CPU plugin takes up to 1.6 times as long for a batch of 1 (2026.4).
-        slow_open_batch: true,
         device,
     }
 }

@@ -6,8 +6,8 @@ use qcc_ir::ops::{
     ScatterNd, TopK, Unary, UnaryFn, broadcast,
 };
 use qcc_ir::target::{
-    BlockDynamic, BlockGrid, Blocks, Device, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target,
-    Weights, ZeroPoint,
+    BlockDynamic, BlockGrid, Blocks, Device, FusedClamps, Kernel, Latency, ProductTime, Quantized, Target, Weights,
+    ZeroPoint,
 };
 use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
 
@@ -28,9 +28,8 @@ pub(super) const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>, de
         activation: StorageType::I8,
         half_graphs: false,
         half_values: false,
-        open_batch: OpenBatch { real: false, quantized: false },
+        open_batch: false,
         latency: Some(LATENCY),
-        slow_open_batch: false,
         device,
     }
 }

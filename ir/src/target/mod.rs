@@ -37,12 +37,10 @@ pub struct Target {
     /// True where graphs can be converted to 16-bit floats, as far as kernels take them. Elsewhere only weights are
     /// stored as 16-bit floats, and the target computes in single precision.
     pub half_values: bool,
-    /// The graphs that get back an open batch of a source model that is imported with a batch of 1.
-    pub open_batch: OpenBatch,
+    /// True where a graph gets back the open batch of a source model that is imported with a batch of 1.
+    pub open_batch: bool,
     /// The times of its kernels, if they were measured.
     pub latency: Option<Latency>,
-    /// True where graphs with quantized activations run much slower with an open batch than with a batch of 1.
-    pub slow_open_batch: bool,
     /// The device, if the table is that of a device that runs a subset of the target's models.
     pub device: Option<Device>,
 }
@@ -58,15 +56,6 @@ pub struct Device {
     pub lacks: &'static [Elem],
     /// True where inputs and outputs of a graph may be quantized.
     pub quantized_interface: bool,
-}
-
-/// Which graphs a target runs well with an open batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenBatch {
-    /// True for floating-point graphs.
-    pub real: bool,
-    /// True for graphs with quantized activations.
-    pub quantized: bool,
 }
 
 impl Target {

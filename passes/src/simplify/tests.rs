@@ -10,7 +10,7 @@ use super::{simplify, tidy};
 use crate::testing::{everything, try_apply};
 use crate::{Pass, check_meaning};
 use qcc_ir::ops::Op;
-use qcc_ir::target::{BlockDynamic, BlockGrid, Blocks, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
+use qcc_ir::target::{BlockDynamic, BlockGrid, Blocks, Kernel, Quantized, Target, Weights, ZeroPoint};
 
 /// A target that supports every operator. Simplification does not depend on it.
 pub(crate) fn target() -> Target {
@@ -24,9 +24,8 @@ pub(crate) fn target() -> Target {
         activation: StorageType::I8,
         half_graphs: true,
         half_values: false,
-        open_batch: OpenBatch { real: false, quantized: false },
+        open_batch: false,
         latency: None,
-        slow_open_batch: false,
         device: None,
     }
 }

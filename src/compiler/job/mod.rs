@@ -270,11 +270,6 @@ impl<'a> Job<'a> {
         Ok(lowered)
     }
 
-    /// True if activations become integers, or are integers in the source.
-    fn has_integers(&self) -> bool {
-        self.options().precision.quantizes_activations() || self.facts.given.has_activations()
-    }
-
     /// Reduces the precision of the graphs if requested, or if the source model is quantized.
     fn narrow(&mut self, lowered: &mut [Lowered], evidence: &Evidence) -> Result<Option<Validation>, Failure> {
         let Options { precision, half_values, .. } = self.options();
@@ -335,7 +330,6 @@ impl<'a> Job<'a> {
 
     /// Chooses layouts, and opens the batches that stay open.
     fn lay_out(&mut self, lowered: &mut [Lowered]) -> Result<(), Failure> {
-        self.close_batch(lowered);
         for l in &mut *lowered {
             self.run_stage(Stage::Layout, &*l.backend, &mut l.graph, &[])?;
             let closed = (!l.open.is_empty()).then(|| l.graph.clone());
