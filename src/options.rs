@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use qcc_backends::{Backend, Format};
+use qcc_backends::{Backend, Format, State};
 use qcc_frontends::ImportOptions;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
@@ -174,6 +174,10 @@ pub struct Options {
     pub interface: quantize::Interfaces,
     /// Axis order of image inputs and outputs.
     pub layout: layout::Interface,
+    /// Pairs of an input and an output of one type: the artefact keeps the value of the output from run to run as the value
+    /// of the input, and has neither. Before the first run it is zero everywhere; an open extent that no other input has
+    /// is 0. For targets whose runtimes keep values ([`Target::keeps_states`](qcc_ir::target::Target::keeps_states)).
+    pub states: Vec<State>,
     /// With [`Precision::Int8`]: no dynamic quantization of activations; runtimes for microcontrollers have no kernels
     /// for it.
     pub only_static: bool,
@@ -230,6 +234,7 @@ impl Default for Options {
             preparation: Preparation::default(),
             interface: quantize::Interfaces::default(),
             layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
+            states: Vec::new(),
             only_static: false,
             exclude: Vec::new(),
             reports: Vec::new(),
@@ -347,6 +352,15 @@ impl Options {
             );
         }
         self.interface.types().try_for_each(|interface| self.check_interface(interface))?;
+        let keeps = |target: &Target| target.keeps_states;
+        let odd = self.targets.iter().find(|b| !self.states.is_empty() && !keeps(b.target()));
+        if let Some(odd) = odd {
+            let message = format!("models for {} keep no values from run to run", odd.target().title());
+            return usage(
+                &message,
+                &format!("leave --state out: the value stays an input and an output; or --to {}", formats(keeps)),
+            );
+        }
         if !self.exclude.is_empty() && !self.precision.is_quantized() {
             return usage("--exclude has no effect without quantization", "add --int8, or leave --exclude out");
         }

@@ -125,6 +125,9 @@ pub struct Artefact {
     pub inputs: Vec<Port>,
     /// Its outputs.
     pub outputs: Vec<Port>,
+    /// Values that it keeps from run to run ([`Options::states`](crate::Options::states)).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<Port>,
     /// SHA-256 of each file, if a report is written.
     pub digests: Vec<FileDigest>,
     /// Number of operators in it.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use qcc_backends::State;
 use qcc_ir::{Graph, TensorType};
 use serde::Serialize;
 
@@ -27,6 +28,22 @@ impl Port {
     /// The outputs of a graph, in order.
     pub fn outputs(g: &Graph) -> Vec<Port> {
         g.outputs().iter().map(|o| Port::new(&o.name, g.ty(o.value))).collect()
+    }
+}
+
+/// What the callers of an artefact see of its graph.
+pub(crate) struct Ports {
+    pub(crate) inputs: Vec<Port>,
+    pub(crate) outputs: Vec<Port>,
+    /// The values that it keeps, by the names of the inputs that they were.
+    pub(crate) states: Vec<Port>,
+}
+
+impl Ports {
+    pub(crate) fn new(g: &Graph, states: &[State]) -> Self {
+        let (states_read, inputs) = Port::inputs(g).into_iter().partition(|p| states.iter().any(|s| s.input == p.name));
+        let outputs = Port::outputs(g).into_iter().filter(|p| states.iter().all(|s| s.output != p.name)).collect();
+        Ports { inputs, outputs, states: states_read }
     }
 }
 

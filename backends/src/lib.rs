@@ -29,7 +29,7 @@ mod qir;
 pub mod tflite;
 mod unsupported;
 
-pub use attachments::Attachments;
+pub use attachments::{Attachments, State};
 pub use device::{Device, Split};
 pub use files::{Discarded, Files, Memory, unwritten};
 pub use kind::Kind;

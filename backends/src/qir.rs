@@ -21,6 +21,7 @@ static TARGET: Target = Target {
     half_values: false,
     // The extents in a file are numbers.
     open_batch: false,
+    keeps_states: false,
     latency: None,
     device: None,
 };

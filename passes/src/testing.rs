@@ -19,6 +19,7 @@ pub(crate) static BARE: Target = Target {
     half_graphs: true,
     half_values: true,
     open_batch: false,
+    keeps_states: false,
     latency: None,
     device: None,
 };

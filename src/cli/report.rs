@@ -159,6 +159,7 @@ pub fn summary(report: &Report, verbose: bool) -> String {
             cost_rows(costs, &mut row);
         }
         port_rows(artefact, verbose, &mut row);
+        state_rows(artefact, &mut row);
         for (i, layer) in artefact.quality.iter().flat_map(|q| &q.worst).enumerate() {
             row(if i == 0 { "worst" } else { "" }, format!("{:>8} {}", ratio(layer.sqnr), layer.name));
         }
@@ -245,8 +246,8 @@ fn port_rows(artefact: &Artefact, verbose: bool, row: &mut dyn FnMut(&str, Strin
     let shown = if verbose { usize::MAX } else { PORTS };
     let measured: &[OutputReport] = artefact.quality.as_ref().map_or(&[], |q| &q.outputs);
     for (name, ports, measured) in [("input", &artefact.inputs, &[][..]), ("output", &artefact.outputs, measured)] {
-        // Outputs that cannot be evaluated are not among those that were measured.
-        let mut measured = measured.iter().peekable();
+        // Outputs that cannot be evaluated are not among those that were measured, and those of states have no port.
+        let mut measured = measured.iter().filter(|o| ports.iter().any(|p| p.name == o.deviation.name)).peekable();
         for (i, port) in ports.iter().take(shown).enumerate() {
             let beside = measured.next_if(|o| o.deviation.name == port.name).map(compared).unwrap_or_default();
             row(if i == 0 { name } else { "" }, format!("{port}{beside}"));
@@ -256,6 +257,13 @@ fn port_rows(artefact: &Artefact, verbose: bool, row: &mut dyn FnMut(&str, Strin
             let worst = worst.map_or_else(String::new, |sqnr| format!(", SQNR {} or more", decibels(sqnr)));
             row("", format!(".. {} more{worst}", ports.len() - shown));
         }
+    }
+}
+
+/// Values that the artefact keeps.
+fn state_rows(artefact: &Artefact, row: &mut dyn FnMut(&str, String)) {
+    for (i, state) in artefact.states.iter().enumerate() {
+        row(if i == 0 { "state" } else { "" }, format!("{state}, zero before the first run"));
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use qcc_backends::{Backend, Files, Summary, unwritten};
+use qcc_backends::{Backend, Files, State, Summary, unwritten};
 use qcc_frontends::{Model, OPEN_SHAPE};
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
@@ -22,7 +22,7 @@ use crate::observer::{Clock, Observer};
 use crate::options::{Calibration, Data, Options};
 use crate::outcome::{Failure, Output, Report};
 use crate::placement::placement;
-use crate::port::Port;
+use crate::port::Ports;
 use crate::quality::Quality;
 use crate::ranges::{self, StoredRanges};
 use crate::reports;
@@ -333,6 +333,8 @@ pub struct Compiled {
     facts: Vec<(String, String)>,
     /// The open extents of the first sample.
     extents: Symbols,
+    /// [`Options::states`]
+    states: Vec<State>,
     /// Targets that were written with open extents.
     open: Vec<&'static str>,
 }
@@ -359,6 +361,7 @@ impl Compiled {
         let (target, mut attachments) = (l.backend.target(), vendor::attachments(&*l.backend, &graph.metadata));
         attachments.facts.clone_from(&self.facts);
         attachments.extents.clone_from(&self.extents);
+        attachments.states.clone_from(&self.states);
         let write = |graph, files: &mut dyn Files| {
             Checked::new(graph, target).and_then(|checked| l.backend.write(checked, &attachments, files))
         };
@@ -379,7 +382,8 @@ impl Compiled {
         let placed = l.backend.device().and_then(|device| placement(device, target, graph, &summary));
         self.report.diagnostics.extend(placed);
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
-        (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
+        let Ports { inputs, outputs, states } = Ports::new(graph, &self.states);
+        (artefact.inputs, artefact.outputs, artefact.states) = (inputs, outputs, states);
         if let Some(costs) = &mut artefact.costs {
             costs.arena_bytes = summary.arena_bytes;
         }

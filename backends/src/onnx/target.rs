@@ -35,6 +35,7 @@ pub(super) const fn target(
         half_graphs: true,
         half_values: true,
         open_batch: true,
+        keeps_states: false,
         latency: Some(LATENCY),
         device,
     }

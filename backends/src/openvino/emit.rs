@@ -297,7 +297,7 @@ impl<'g> Emitter<'g> {
     }
 
     /// A constant of the given bytes.
-    fn constant(&mut self, ty: &TensorType, bytes: Bytes) -> Port {
+    pub(super) fn constant(&mut self, ty: &TensorType, bytes: Bytes) -> Port {
         self.constant_of(element(&ty.elem), ty, bytes)
     }
 
@@ -409,7 +409,7 @@ impl<'g> Emitter<'g> {
 }
 
 /// A list of `count` extents.
-fn list_of(count: usize) -> TensorType {
+pub(super) fn list_of(count: usize) -> TensorType {
     TensorType::new(Elem::I64, Shape::known(&[count]))
 }
 

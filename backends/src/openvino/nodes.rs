@@ -3,13 +3,17 @@
 use qcc_formats::openvino::{Info, Layer, Operation, Port};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
-use qcc_ir::{Checked, Dim, Elem, Graph, NodeId, TensorType, ValueId};
+use qcc_ir::{Checked, Dim, Elem, Graph, NodeId, Shape, TensorType, ValueId};
 
-use super::emit::{CONST, Emitter, NodeContext, PARAMETER, Unsupported, Written, attribute, element, stored};
+use super::emit::{CONST, Emitter, NodeContext, PARAMETER, Unsupported, Written, attribute, element, list_of, stored};
 use super::ops;
-use crate::Attachments;
+use crate::attachments::{Attachments, State, zeros};
+use crate::extents::Arithmetic;
 
 const RESULT: Operation = Operation("Result", 1);
+
+const READ_VALUE: Operation = Operation("ReadValue", 6);
+const ASSIGN: Operation = Operation("Assign", 6);
 
 /// The network of a graph, or all nodes that cannot be written.
 pub(super) fn emit(checked: Checked<'_>, attachments: &Attachments) -> Result<Written, Vec<Diagnostic>> {
@@ -22,8 +26,14 @@ pub(super) fn emit(checked: Checked<'_>, attachments: &Attachments) -> Result<Wr
     let mut e = Emitter::new(graph, info);
     let mut refused = Vec::new();
     let mut refuse = |node: NodeId, why: Unsupported| refused.push(why.diagnostic(checked, node));
-    for v in graph.inputs() {
-        e.input(v);
+    let state_of = |v: &ValueId| graph.name(*v).and_then(|name| attachments.state_of_input(name));
+    let (kept, given): (Vec<ValueId>, Vec<ValueId>) = graph.inputs().partition(|v| state_of(v).is_some());
+    given.iter().for_each(|&v| e.input(v));
+    for v in kept {
+        if let Err(why) = e.state(v, &given) {
+            refuse(v.node, why);
+            e.stand_in(v.node);
+        }
     }
     for node in graph.order() {
         // Constants are written with their consumers.
@@ -37,7 +47,9 @@ pub(super) fn emit(checked: Checked<'_>, attachments: &Attachments) -> Result<Wr
         }
     }
     for output in graph.outputs() {
-        e.output(&output.name, output.value).unwrap_or_else(|why| refuse(output.value.node, why));
+        let state = attachments.state_of_output(&output.name);
+        let written = e.output(&output.name, output.value, state);
+        written.unwrap_or_else(|why| refuse(output.value.node, why));
     }
     if refused.is_empty() { Ok(e.written) } else { Err(refused) }
 }
@@ -60,18 +72,75 @@ fn runtime_options(graph: &Graph) -> Option<Info> {
     graph.order().iter().any(unasked).then(|| Info::Group("runtime_options".into(), vec![off()]))
 }
 
+/// The type of an input as it is stored, and its shape in the notation of attributes.
+fn described(ty: &TensorType) -> (TensorType, String) {
+    let extent = |d: &Dim| d.known().map_or("?".to_owned(), |n| n.to_string());
+    let shape = ty.shape.dims().iter().map(extent).collect::<Vec<String>>().join(",");
+    (TensorType::new(stored(&ty.elem), ty.shape.clone()), shape)
+}
+
 impl Emitter<'_> {
     pub(super) fn input(&mut self, v: ValueId) {
-        let (graph, ty) = (self.graph, self.graph.ty(v));
-        let name = graph.name(v).map(ToString::to_string).unwrap_or_default();
-        let stored = TensorType::new(stored(&ty.elem), ty.shape.clone());
-        let extent = |d: &Dim| d.known().map_or("?".to_owned(), |n| n.to_string());
-        let shape = ty.shape.dims().iter().map(extent).collect::<Vec<String>>().join(",");
+        let (stored, shape) = described(self.graph.ty(v));
+        self.scope = self.graph.name(v).map(ToString::to_string).unwrap_or_default();
         let data = [attribute("shape", shape), attribute("element_type", element(&stored.elem).name())];
-        self.scope = name.clone();
         let port = self.op(PARAMETER, &data, &[], &stored);
+        self.enter(v, port);
+    }
+
+    /// Writes an input as a state of the model. Its first value is zero; an extent that no input of `given` has is 0.
+    fn state(&mut self, v: ValueId, given: &[ValueId]) -> Result<(), Unsupported> {
+        let (graph, ty) = (self.graph, self.graph.ty(v));
+        let (stored, shape) = described(ty);
+        self.scope = graph.name(v).map(ToString::to_string).unwrap_or_default();
+        let extent = |d: &Dim| d.known().or_else(|| self.place_of(d, given).is_none().then_some(0));
+        let known: Vec<Option<usize>> = ty.shape.dims().iter().map(extent).collect();
+        let first = match known.iter().copied().collect::<Option<Vec<usize>>>() {
+            Some(known) => self.zeros(ty, Shape::known(&known))?,
+            None => {
+                let zero = self.zeros(ty, Shape::scalar())?;
+                let extents: Vec<Port> = ty
+                    .shape
+                    .dims()
+                    .iter()
+                    .zip(known)
+                    .map(|(d, known)| match (known, self.place_of(d, given)) {
+                        (None, Some((input, axis))) => self.extent(input, axis),
+                        (known, _) => self.indices(&[known.unwrap_or(0) as i64]),
+                    })
+                    .collect();
+                let shape = self.op(Operation("Concat", 1), &[attribute("axis", 0)], &extents, &list_of(ty.rank()));
+                self.op(Operation("Broadcast", 3), &[attribute("mode", "numpy")], &[zero, shape], &stored)
+            }
+        };
+        let data = [
+            attribute("variable_id", &self.scope),
+            attribute("variable_type", element(&stored.elem).name()),
+            attribute("variable_shape", shape),
+        ];
+        let port = self.op(READ_VALUE, &data, &[first], &stored);
+        self.enter(v, port);
+        Ok(())
+    }
+
+    /// A constant with zeros everywhere.
+    fn zeros(&mut self, ty: &TensorType, shape: Shape) -> Result<Port, Unsupported> {
+        let zeros = zeros(&TensorType::new(ty.elem.clone(), shape.clone()))?;
+        Ok(self.constant(&TensorType::new(stored(&ty.elem), shape), zeros.data().clone()))
+    }
+
+    /// The input among `given` and its axis that have an open extent.
+    fn place_of(&self, d: &Dim, given: &[ValueId]) -> Option<(ValueId, usize)> {
+        let axis = |&v: &ValueId| Some((v, self.graph.ty(v).shape.dims().iter().position(|other| other == d)?));
+        given.iter().find_map(axis)
+    }
+
+    /// Binds an input to the port that gives it.
+    fn enter(&mut self, v: ValueId, port: Port) {
+        let name = self.scope.clone();
         self.rename(port, &name);
         self.at(port).names = vec![name];
+        let ty = self.graph.ty(v);
         let real = match &ty.elem {
             Elem::Quantized(qparams) => ops::quantize::enter(self, qparams, port, ty),
             _ => port,
@@ -125,14 +194,20 @@ impl Emitter<'_> {
 
     /// Makes a value a result of the model under a name. A tensor has only one name: an input, a constant or a tensor
     /// that already is a result is copied.
-    fn output(&mut self, name: &str, v: ValueId) -> Result<(), Unsupported> {
+    fn output(&mut self, name: &str, v: ValueId, state: Option<&State>) -> Result<(), Unsupported> {
         self.scope = name.to_owned();
         let ty = self.graph.ty(v);
         let mut port = self.port(v);
         if let Elem::Quantized(qparams) = &ty.elem {
             port = ops::quantize::leave(self, qparams, port, ty)?;
         }
-        self.result(name, port, ty);
+        match state {
+            Some(state) => {
+                let data = [attribute("variable_id", &state.input)];
+                self.op(ASSIGN, &data, &[port], &ty.with_elem(stored(&ty.elem)));
+            }
+            None => self.result(name, port, ty),
+        }
         Ok(())
     }
 

@@ -33,6 +33,7 @@ pub(super) const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>, de
         half_graphs: true,
         half_values: false,
         open_batch: true,
+        keeps_states: device.is_none(),
         latency: Some(LATENCY),
         device,
     }

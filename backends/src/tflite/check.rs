@@ -48,6 +48,9 @@ fn check_tensor(model: &Model, subgraph: &SubGraph, tensor: &Tensor) -> Check {
     let buffer = model.buffers.get(tensor.buffer as usize).ok_or("its buffer does not exist")?;
     let elements: i64 = tensor.shape.iter().map(|&n| i64::from(n)).product();
     ensure(tensor.shape.iter().all(|&n| n >= 0), "a negative extent")?;
+    if tensor.elem == T::RESOURCE {
+        return ensure(tensor.buffer == 0, "a handle with data");
+    }
     let bits = tensor.elem.bits().ok_or("an element without a width")? as i64;
     let wanted = (elements * bits + 7) / 8;
     let constant = tensor.buffer != 0;

@@ -384,6 +384,18 @@ impl<'g> Emitter<'g> {
         self.push_coded(OperatorCode::builtin(op, version), inputs, outputs, options.into(), Vec::new());
     }
 
+    /// Adds an operator without operands and results before all others.
+    pub(super) fn push_first(&mut self, op: BuiltinOperator, options: impl Into<Options>) {
+        self.push_operator(op, 1, options, &[], &[]);
+        self.scope.operators.rotate_right(1);
+    }
+
+    /// A tensor for the handle of a variable.
+    pub(super) fn resource(&mut self, node: NodeId) -> i32 {
+        let name = self.node_name(node);
+        self.push(Tensor { name, elem: Stored::RESOURCE, ..Tensor::default() })
+    }
+
     /// Adds a custom operator.
     pub(super) fn push_custom(&mut self, op: &Custom, options: Vec<u8>, inputs: &[i32], outputs: &[i32]) {
         let version = op.version as i32;
@@ -458,13 +470,14 @@ impl<'g> Emitter<'g> {
         tensors.into_iter().map(|(tensor, v)| (v, self.scope.tensors[tensor as usize].name.clone())).collect()
     }
 
-    pub(super) fn finish(self, inputs: Vec<i32>, outputs: Vec<i32>) -> Model {
+    /// The model with these inputs, and outputs with their names.
+    pub(super) fn finish(self, inputs: Vec<i32>, outputs: Vec<(String, i32)>) -> Model {
+        let (output_names, outputs): (Vec<String>, Vec<i32>) = outputs.into_iter().unzip();
         let maps = |names: Vec<String>, tensors: &[i32]| {
             let map = |(name, &tensor): (String, &i32)| TensorMap { name, tensor_index: tensor as u32 };
             names.into_iter().zip(tensors).map(map).collect()
         };
         let input_names = inputs.iter().map(|&i| self.scope.tensors[i as usize].name.clone()).collect();
-        let output_names = self.graph.outputs().iter().map(|o| o.name.to_string()).collect();
         let signature = SignatureDef {
             inputs: maps(input_names, &inputs),
             outputs: maps(output_names, &outputs),

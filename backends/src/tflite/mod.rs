@@ -22,7 +22,7 @@ use std::io::Write;
 use bytes::Bytes;
 use qcc_formats::tflite::{BuiltinOperator, Model, Operator};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Checked, NodeId, Symbols};
+use qcc_ir::{Checked, NodeId};
 
 use crate::device::Takes;
 use crate::operation::{Operation, ensure};
@@ -38,6 +38,7 @@ mod emit;
 pub(crate) mod micro;
 mod nodes;
 mod ops;
+mod states;
 mod target;
 mod temporaries;
 mod tensors;
@@ -54,7 +55,7 @@ pub(crate) fn write(
     attachments: &Attachments,
     out: &mut (impl Write + ?Sized),
 ) -> Result<Summary, Vec<Diagnostic>> {
-    let Written { mut model, names, origins } = model(graph, device, &attachments.extents)?;
+    let Written { mut model, names, origins } = model(graph, device, attachments)?;
     let constants = model.buffers.iter().filter(|b| !b.data.is_empty()).count();
     let on_cpu = on_cpu(&model, &origins, device);
     let arena_bytes = if device.is_none() { arena::length(&model) } else { None };
@@ -79,7 +80,7 @@ pub(crate) fn write_sources(
     attachments: &Attachments,
     files: &mut dyn Files,
 ) -> Result<Summary, Vec<Diagnostic>> {
-    let Written { mut model, names, .. } = model(graph, device, &attachments.extents)?;
+    let Written { mut model, names, .. } = model(graph, device, attachments)?;
     let constants = model.buffers.iter().filter(|b| !b.data.is_empty()).count();
     emit::attach(&mut model, attachments);
     let bytes = micro::write(&model, &attachments.labels, files)?;
@@ -88,8 +89,8 @@ pub(crate) fn write_sources(
 }
 
 /// The tables of the file, checked, and the tensors of values by name.
-fn model(graph: Checked<'_>, device: Option<&Device>, extents: &Symbols) -> Result<Written, Vec<Diagnostic>> {
-    let written = nodes::emit(graph, device, extents)?;
+fn model(graph: Checked<'_>, device: Option<&Device>, attachments: &Attachments) -> Result<Written, Vec<Diagnostic>> {
+    let written = nodes::emit(graph, device, attachments)?;
     let wrong = check::check(&written.model);
     if wrong.is_empty() { Ok(written) } else { Err(wrong) }
 }

@@ -3,13 +3,14 @@
 use qcc_formats::tflite::{Activation, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{LayoutRule, Op};
-use qcc_ir::{Checked, Layout, NodeId, Symbols, TensorType, ValueId};
+use qcc_ir::{Checked, Layout, NodeId, TensorType, ValueId};
 use smallvec::SmallVec;
 
 use super::emit::{ABSENT, Emitter, NodeContext, Unsupported};
 use super::ops;
+use super::states::States;
 use super::target::TARGET;
-use crate::{Device, ValueNames};
+use crate::{Attachments, Device, ValueNames};
 
 /// The tables of a graph.
 pub(super) struct Written {
@@ -24,14 +25,30 @@ pub(super) struct Written {
 pub(super) fn emit(
     checked: Checked<'_>,
     device: Option<&Device>,
-    extents: &Symbols,
+    attachments: &Attachments,
 ) -> Result<Written, Vec<Diagnostic>> {
     let graph = checked.graph();
     let limited = device.filter(|device| !device.has_all_operators());
-    let mut e = Emitter::new(graph, limited.map(|device| (device.operators)()), extents);
-    let inputs: Vec<i32> = graph.inputs().map(|v| e.tensor(v)).collect();
+    let mut e = Emitter::new(graph, limited.map(|device| (device.operators)()), &attachments.extents);
     let mut refused = Vec::new();
     let mut origins = Vec::new();
+    let mut inputs = Vec::new();
+    let mut states = States::default();
+    for v in graph.inputs() {
+        let tensor = e.tensor(v);
+        let before = e.operators();
+        match graph.name(v).and_then(|name| attachments.state_of_input(name)) {
+            Some(state) => {
+                let read = states.read(&mut e, state, v, tensor).and_then(|()| e.all_known(before));
+                refused.extend(read.err().map(|why| why.diagnostic(checked, v.node)));
+            }
+            None => inputs.push(tensor),
+        }
+        origins.resize(e.operators(), v.node);
+    }
+    if let Err(why) = states.begin(&mut e) {
+        refused.extend(graph.inputs().next().map(|v| why.diagnostic(checked, v.node)));
+    }
     for node in graph.order() {
         let apart = e.fused.contains(&node) || ops::recurrent::converts_parameter(graph, node);
         if apart || matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
@@ -50,7 +67,15 @@ pub(super) fn emit(
             checked.refusal(output.value.node, "a model needs an operator, and its outputs are constants or inputs"),
         );
     }
-    let outputs: Vec<i32> = graph.outputs().iter().map(|o| e.tensor(o.value)).collect();
+    let mut outputs = Vec::new();
+    for output in graph.outputs() {
+        let tensor = e.tensor(output.value);
+        match attachments.state_of_output(&output.name) {
+            Some(state) => states.assign(&mut e, state, tensor),
+            None => outputs.push((output.name.to_string(), tensor)),
+        }
+        origins.resize(e.operators(), output.value.node);
+    }
     if !refused.is_empty() {
         return Err(refused);
     }

@@ -29,6 +29,7 @@ pub(super) const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>, de
         half_graphs: false,
         half_values: false,
         open_batch: false,
+        keeps_states: device.is_none(),
         latency: Some(LATENCY),
         device,
     }

@@ -39,6 +39,8 @@ pub struct Target {
     pub half_values: bool,
     /// True where a graph gets back the open batch of a source model that is imported with a batch of 1.
     pub open_batch: bool,
+    /// True where a model can keep values from run to run.
+    pub keeps_states: bool,
     /// The times of its kernels, if they were measured.
     pub latency: Option<Latency>,
     /// The device, if the table is that of a device that runs a subset of the target's models.

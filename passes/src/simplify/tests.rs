@@ -25,6 +25,7 @@ pub(crate) fn target() -> Target {
         half_graphs: true,
         half_values: false,
         open_batch: false,
+        keeps_states: false,
         latency: None,
         device: None,
     }

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::backends::Device;
 use crate::backends::onnx::OPSETS;
+use crate::backends::{Device, State};
 use crate::frontends::Cut;
 use clap::{ArgAction, ArgGroup, Parser, Subcommand};
 
@@ -14,7 +14,7 @@ pub(crate) use values::{
     Block, Calibrator, Channels, Color, Effort, Extent, Format, ImageSize, InputLayout, Io, Named, PerTensor, Port,
     Preset, Quantize, Random, Resize, Shell, Spelling, To, import_options, open_shapes, shapes,
 };
-use values::{cut, device, divisors, number, positive, share, spelling};
+use values::{cut, device, divisors, number, positive, share, spelling, state};
 
 /// The version with the commit and the features that the program was compiled with.
 const LONG_VERSION: &str = env!("QCC_LONG_VERSION");
@@ -309,6 +309,10 @@ pub(crate) struct Compile {
     /// `int16`; for some of them by name (`images=uint8,scores=int8`) [default: float]
     #[arg(long, value_name = "[NAME=]TYPE", value_delimiter = ',', help_heading = "Inputs and outputs")]
     pub(crate) io: Vec<Port>,
+    /// A value that the artefact keeps from run to run, instead of an input and an output of one type: zero at first. For
+    /// TFLite and OpenVINO
+    #[arg(long, value_name = "INPUT=OUTPUT", value_parser = state, help_heading = "Inputs and outputs")]
+    pub(crate) state: Vec<State>,
     /// Axis order of image inputs
     #[arg(long, value_enum, default_value_t = InputLayout::Nhwc, help_heading = "Inputs and outputs")]
     pub(crate) input_layout: InputLayout,

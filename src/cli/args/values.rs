@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
-use crate::backends::Device;
+use crate::backends::{Device, State};
 use crate::frontends::{Cut, GivenShape, ImportOptions};
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -90,6 +90,13 @@ pub(crate) fn import_options(
 pub(crate) enum Random {
     /// They take samples from inputs of the model.
     Input,
+}
+
+/// Parses a state: `INPUT=OUTPUT`.
+pub(super) fn state(s: &str) -> Result<State, String> {
+    let names = s.split_once('=').filter(|(input, output)| !input.is_empty() && !output.is_empty());
+    let (input, output) = names.ok_or("expected INPUT=OUTPUT")?;
+    Ok(State { input: input.into(), output: output.into() })
 }
 
 /// Parses a part of a model: `INPUT,..OUTPUT,..`.

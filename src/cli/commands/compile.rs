@@ -249,6 +249,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     options.preparation = preparation(data);
     options.interface = interfaces(&args.io)?;
     options.layout = Interface { input: image_order(args.input_layout), output: ImageOrder::Nhwc };
+    options.states.clone_from(&args.state);
     options.only_static = args.only_static;
     options.exclude = args.exclude.clone();
     options.reports.clone_from(&args.report);

@@ -22,7 +22,7 @@ use crate::labels;
 use crate::observer::{Clock, Observer, flow};
 use crate::options::Options;
 use crate::outcome::{Artefact, Failure, Output, REPORT_SCHEMA, Report};
-use crate::port::Port;
+use crate::port::Ports;
 use crate::precision::Precision;
 use crate::quality::{Evidence, Validation, hints, not_compared, verify};
 use crate::ranges::StoredRanges;
@@ -128,6 +128,7 @@ impl<'a> Job<'a> {
         self.simplify()?;
         self.check_excludes()?;
         ports::check_names(&self.source, &self.options().interface)?;
+        ports::check_states(&self.source, &self.options().states)?;
         self.facts.given = Given::by(&self.source);
         if self.facts.given == Given::Weights && self.options().dequantizes_weights() {
             dequantize_weights(&mut self.source);
@@ -201,6 +202,7 @@ impl<'a> Job<'a> {
             details: self.options().has_details(),
             facts: Self::facts(&evidence),
             extents: evidence.extents(&self.source),
+            states: self.options().states.clone(),
             open: Vec::new(),
         })
     }
@@ -289,12 +291,14 @@ impl<'a> Job<'a> {
         let digest = |samples: Option<&Samples>| {
             digest::of_files(samples.filter(|_| reports)?.files()).map(|digest| digest.to_string())
         };
-        let artefact = |(l, output): (&Lowered, _)| Artefact {
+        let ports = |l: &Lowered| Ports::new(&l.graph, &self.options().states);
+        let artefact = |(l, output, Ports { inputs, outputs, states }): (&Lowered, _, Ports)| Artefact {
             target: l.backend.target().name,
             output,
             output_bytes: 0,
-            inputs: Port::inputs(&l.graph),
-            outputs: Port::outputs(&l.graph),
+            inputs,
+            outputs,
+            states,
             digests: Vec::new(),
             operators: 0,
             matching: None,
@@ -322,7 +326,7 @@ impl<'a> Job<'a> {
             },
             calibration: evidence.describe_calibration(),
             validation,
-            artefacts: lowered.iter().zip(outputs).map(artefact).collect(),
+            artefacts: lowered.iter().zip(outputs).map(|(l, output)| artefact((l, output, ports(l)))).collect(),
             stages: Vec::new(),
             diagnostics: Vec::new(),
         }
@@ -336,7 +340,9 @@ impl<'a> Job<'a> {
             self.run_stage(Stage::Finish, &*l.backend, &mut l.graph, &l.open)?;
             l.closed = closed.filter(|_| l.graph.is_open());
         }
-        Self::check_open(lowered)
+        let states = &self.options().states;
+        lowered.iter().try_for_each(|l| ports::check_state_types(&l.graph, states))?;
+        Self::check_open(lowered, states)
     }
 
     /// Checks that the artefacts compute the same as the model.

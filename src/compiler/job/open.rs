@@ -1,6 +1,6 @@
 //! Open extents: which graphs keep them.
 
-use qcc_backends::Discarded;
+use qcc_backends::{Attachments, Discarded, State};
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
@@ -32,10 +32,11 @@ impl Job<'_> {
     }
 
     /// Fails if a writer refuses a graph with open extents, which must be known before a file is written.
-    pub(super) fn check_open(lowered: &[Lowered]) -> Result<(), Failure> {
+    pub(super) fn check_open(lowered: &[Lowered], states: &[State]) -> Result<(), Failure> {
         let open = lowered.iter().filter(|l| l.graph.is_open() && l.closed.is_none());
         let refused = open.filter_map(|l| {
-            let attachments = vendor::attachments(&*l.backend, &l.graph.metadata);
+            let own = vendor::attachments(&*l.backend, &l.graph.metadata);
+            let attachments = Attachments { states: states.to_vec(), ..own };
             let checked = Checked::new(&l.graph, l.backend.target());
             checked.and_then(|checked| l.backend.write(checked, &attachments, &mut Discarded::default())).err()
         });

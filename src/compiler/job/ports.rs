@@ -1,7 +1,8 @@
 //! The element types that options give inputs and outputs by name.
 
+use qcc_backends::State;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Elem, Graph};
+use qcc_ir::{Dim, Elem, Graph};
 use qcc_passes::quantize::{Interface, Interfaces};
 
 /// The inputs and outputs of a graph, with their element types.
@@ -35,5 +36,50 @@ pub(super) fn check_types(g: &Graph, interface: &Interfaces) -> Result<(), Vec<D
         Some(Diagnostic::error("integer-interface", message).with_help(format!("leave {name} out of --io")))
     };
     let errors: Vec<Diagnostic> = interface.named.iter().filter_map(odd).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Fails where a state names no input or no output, or one that another state names.
+pub(super) fn check_states(g: &Graph, states: &[State]) -> Result<(), Vec<Diagnostic>> {
+    let inputs: Vec<&str> = g.inputs().filter_map(|v| Some(&**g.name(v)?)).collect();
+    let outputs: Vec<&str> = g.outputs().iter().map(|o| &*o.name).collect();
+    let wrong = |(i, state): (usize, &State)| {
+        let before = &states[..i];
+        let of = |side: &str, name: &str, known: &[&str], twice: bool| {
+            let problem = match (known.contains(&name), twice) {
+                (true, false) => return None,
+                (true, true) => format!("the {side} {name} is in two states"),
+                (false, _) => format!("the model has no {side} {name}"),
+            };
+            let error =
+                Diagnostic::error("unknown-port", format!("--state {}={}: {problem}", state.input, state.output));
+            Some(error.with_help(format!("its {side}s are {}", known.join(", "))))
+        };
+        let input = of("input", &state.input, &inputs, before.iter().any(|s| s.input == state.input));
+        input.or_else(|| of("output", &state.output, &outputs, before.iter().any(|s| s.output == state.output)))
+    };
+    let errors: Vec<Diagnostic> = states.iter().enumerate().filter_map(wrong).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Fails where the input and the output of a state have other types in the compiled graph.
+pub(super) fn check_state_types(g: &Graph, states: &[State]) -> Result<(), Vec<Diagnostic>> {
+    let unlike = |state: &State| {
+        let input = g.inputs().find(|&v| g.name(v).is_some_and(|n| **n == *state.input)).map(|v| g.ty(v))?;
+        let output = g.outputs().iter().find(|o| *o.name == *state.output).map(|o| g.ty(o.value))?;
+        let fits = |(a, b): (&Dim, &Dim)| a == b || a.known().is_none() || b.known().is_none();
+        let shapes = (input.shape.dims(), output.shape.dims());
+        let same = input.elem == output.elem && input.layout == output.layout && shapes.0.len() == shapes.1.len();
+        if same && shapes.0.iter().zip(shapes.1).all(fits) {
+            return None;
+        }
+        let pair = format!("--state {}={}", state.input, state.output);
+        let message = format!("{pair}: the input is {input}, the output {output} in the compiled model");
+        Some(
+            Diagnostic::error("unlike-state", message)
+                .with_help("a state has one type: leave out what changes one side"),
+        )
+    };
+    let errors: Vec<Diagnostic> = states.iter().filter_map(unlike).collect();
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
