@@ -1165,7 +1165,8 @@ def two_classes(c, scored, positive, trees, base, transform):
     attributes = forest(c, trees, "BRANCH_LEQ", "class", lambda tree: scored, positive)
     if base and scored == [0]:
         result["base_values"] = [0.15]
-    c.op("TreeEnsembleClassifier", [c.input(x)], 2, ["i64", "f32"], classlabels_int64s=[7, 3], **attributes, **result)
+    labels = [0, 1] if len(scored) == 2 else [7, 3]
+    c.op("TreeEnsembleClassifier", [c.input(x)], 2, ["i64", "f32"], classlabels_int64s=labels, **attributes, **result)
 
 
 # Control flow.

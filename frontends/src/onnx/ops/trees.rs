@@ -365,6 +365,11 @@ fn tree_classifier(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         let message = format!("a classifier of {classes} classes with base values for class 1 is not supported");
         return Err(Refusal::Unsupported(message));
     }
+    if classes == 2 && scored == 2 && labels != [0, 1] {
+        let message = "a classifier with scores for both of two classes that are not 0 and 1 is not supported: ONNX Runtime \
+                       gives 0 and 1 for any labels";
+        return Err(Refusal::Unsupported(message.into()));
+    }
     if scored > 1 && !trees.complete {
         let message = "a classifier some of whose leaves give no score to a class is not supported";
         return Err(Refusal::Unsupported(message.into()));
