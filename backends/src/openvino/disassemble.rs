@@ -1,7 +1,7 @@
 //! Disassembly of OpenVINO IR.
 
 use bytes::Bytes;
-use qcc_formats::openvino::{Info, Network, Node, Port, Tensor as Described};
+use qcc_formats::openvino::{Info, Nested, Network, Node, Port, Slices, Tensor as Described};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::disassembly::{
@@ -15,57 +15,105 @@ use crate::disassembly::{
 /// If it is not OpenVINO IR, or the bytes of a constant are not available.
 pub fn disassemble(xml: &[u8], weights: &str, beside: Beside<'_>) -> Result<Disassembly, Unreadable> {
     let network = Network::read(xml).map_err(|e| Unreadable::Invalid(e.to_string()))?;
-    let constants = constants(&network, weights, beside)?;
-    let ids = ids(&network);
     let mut all = Disassembly::new("openvino");
     all.header.push(Entry::new("version", qcc_formats::openvino::VERSION.to_string()));
     network.info.iter().for_each(|info| flatten("", info, &mut all.metadata));
-    let mut listing = Listing { name: network.name.clone(), ..Listing::default() };
-    let scales = quantizations(&network, &constants);
-    for (i, layer) in network.layers.iter().enumerate() {
-        let own = Port { layer: i, result: 0 };
-        match layer.kind.as_str() {
-            "Parameter" if !layer.outputs.is_empty() => listing.inputs.push(named(&network, own, &ids)),
-            "Result" => {
-                listing.outputs.extend(layer.inputs.iter().map(|&port| named(&network, port, &ids)));
-                continue;
-            }
-            "Const" => {}
-            _ => listing.operators.push(operator(layer, i, &ids)),
-        }
-        for (result, described) in layer.outputs.iter().enumerate() {
-            let port = Port { layer: i, result };
-            let mut tensor = tensor(described, ids[&port].clone());
-            tensor.constant = constants.get(&i).map(|(element, bytes)| Constant::new(element, bytes));
-            tensor.quantization = scales.get(&port).cloned();
-            listing.tensors.push(tensor);
-        }
-    }
-    all.graphs.push(listing);
+    let mut reader = Reader { weights, beside, file: None, graphs: Vec::new() };
+    reader.network(network.name.clone(), &network)?;
+    all.graphs = reader.graphs;
     Ok(all)
+}
+
+/// Reads networks: those in layers after the one of the layer.
+struct Reader<'b> {
+    weights: &'b str,
+    beside: Beside<'b>,
+    /// The file of constants, once it was needed.
+    file: Option<Bytes>,
+    graphs: Vec<Listing>,
+}
+
+impl Reader<'_> {
+    fn network(&mut self, name: String, network: &Network) -> Result<(), Unreadable> {
+        let constants = self.constants(network)?;
+        let (ids, scales) = (ids(network), quantizations(network, &constants));
+        let place = self.graphs.len();
+        self.graphs.push(Listing::default());
+        let mut listing = Listing { name, ..Listing::default() };
+        for (i, layer) in network.layers.iter().enumerate() {
+            let own = Port { layer: i, result: 0 };
+            match layer.kind.as_str() {
+                "Parameter" if !layer.outputs.is_empty() => listing.inputs.push(named(network, own, &ids)),
+                "Result" => {
+                    listing.outputs.extend(layer.inputs.iter().map(|&port| named(network, port, &ids)));
+                    continue;
+                }
+                "Const" => {}
+                _ => {
+                    let mut operator = operator(layer, i, &ids);
+                    for nested in &layer.nested {
+                        let name = [&listing.name, &layer.name, &nested.role].map(String::as_str);
+                        let name = name.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+                        operator.attributes.extend(connections(nested, &name));
+                        self.network(name, &nested.network)?;
+                    }
+                    listing.operators.push(operator);
+                }
+            }
+            for (result, described) in layer.outputs.iter().enumerate() {
+                let port = Port { layer: i, result };
+                let mut tensor = tensor(described, ids[&port].clone());
+                tensor.constant = constants.get(&i).map(|(element, bytes)| Constant::new(element, bytes));
+                tensor.quantization = scales.get(&port).cloned();
+                listing.tensors.push(tensor);
+            }
+        }
+        self.graphs[place] = listing;
+        Ok(())
+    }
+
+    fn constants(&mut self, network: &Network) -> Result<Constants, Unreadable> {
+        let mut constants = Constants::default();
+        for (i, layer) in network.layers.iter().enumerate() {
+            let Some(stored) = layer.constant().map_err(|e| Unreadable::Invalid(e.to_string()))? else { continue };
+            let missing = |why: String| Unreadable::Missing { constant: layer.name.clone(), why };
+            let file = match &self.file {
+                Some(file) => file,
+                // Empty constants need no file.
+                None if stored.size == 0 => &Bytes::new(),
+                None => self.file.insert((self.beside)(self.weights).map_err(missing)?),
+            };
+            let beyond = || {
+                let (size, offset, end) = (stored.size, stored.offset, file.len());
+                missing(format!("{size} bytes at {offset} lie beyond the end of {} ({end} bytes)", self.weights))
+            };
+            constants.insert(i, (stored.element.name(), stored.bytes(file).ok_or_else(beyond)?));
+        }
+        Ok(constants)
+    }
 }
 
 /// Element type and bytes of each Const, by layer.
 type Constants = FxHashMap<usize, (&'static str, Bytes)>;
 
-fn constants(network: &Network, weights: &str, beside: Beside<'_>) -> Result<Constants, Unreadable> {
-    let (mut constants, mut file) = (Constants::default(), None);
-    for (i, layer) in network.layers.iter().enumerate() {
-        let Some(stored) = layer.constant().map_err(|e| Unreadable::Invalid(e.to_string()))? else { continue };
-        let missing = |why: String| Unreadable::Missing { constant: layer.name.clone(), why };
-        let file = match &file {
-            Some(file) => file,
-            // Empty constants need no file.
-            None if stored.size == 0 => &Bytes::new(),
-            None => file.insert(beside(weights).map_err(missing)?),
-        };
-        let beyond = || {
-            let (size, offset, end) = (stored.size, stored.offset, file.len());
-            missing(format!("{size} bytes at {offset} lie beyond the end of {weights} ({end} bytes)"))
-        };
-        constants.insert(i, (stored.element.name(), stored.bytes(file).ok_or_else(beyond)?));
+/// What a layer does with a network inside: its name, and for each connection the operand or result and the layer inside.
+fn connections(nested: &Nested, graph: &str) -> Vec<Entry> {
+    let prefix = if nested.role.is_empty() { String::new() } else { format!("{} ", nested.role) };
+    let name = |layer: usize| nested.network.layers[layer].name.as_str();
+    let mut entries = vec![Entry::new(format!("{prefix}body"), format!("graph {graph}"))];
+    for (what, links) in [("input", &nested.inputs), ("output", &nested.outputs)] {
+        for link in links {
+            let outside = link.outside.map_or_else(|| link.purpose.clone().unwrap_or_default(), |i| i.to_string());
+            let mut value = name(link.inside).to_owned();
+            if let Some(Slices { axis, start, end, stride, part }) = link.slices {
+                value += &format!(" axis={axis} start={start} end={end} stride={stride} part_size={part}");
+            }
+            entries.push(Entry::new(format!("{prefix}{what} {outside}"), value));
+        }
     }
-    Ok(constants)
+    let edges = nested.back_edges.iter();
+    entries.extend(edges.map(|&(from, to)| Entry::new("back edge", format!("{} to {}", name(from), name(to)))));
+    entries
 }
 
 /// The ids of tensors: the layers' names, with a number if a layer has several results or a name is not unique.

@@ -14,7 +14,7 @@ use std::io;
 
 mod read;
 
-pub use read::{MOST_DEPTH, Network, Node, ReadError, Stored};
+pub use read::{Link, MOST_DEPTH, Nested, Network, Node, ReadError, Slices, Stored};
 
 /// Version of the format.
 pub const VERSION: u32 = 11;

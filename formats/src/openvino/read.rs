@@ -8,8 +8,11 @@ use roxmltree::{Document, Node as Xml};
 use rustc_hash::FxHashMap;
 
 use super::{Element, Info, Port, Tensor, VERSION};
+pub use nested::{Link, Nested, Slices};
 
-/// Maximum nesting depth of groups of `rt_info`.
+mod nested;
+
+/// Maximum nesting depth of groups of `rt_info`, and of networks in layers.
 pub const MOST_DEPTH: usize = 32;
 
 /// Why a file cannot be read.
@@ -75,16 +78,18 @@ pub enum ReadError {
     /// Layers depend on each other in a cycle.
     #[error("layer {0} depends on its own result")]
     Cycle(String),
-    /// A layer has a subgraph.
-    #[error("layer {layer} ({kind}) has a subgraph, which is not supported")]
-    Body {
+    /// A connection of a network in a layer refers to something that does not exist.
+    #[error("layer {layer} connects {what} {id}, which does not exist")]
+    Link {
         /// Name of the layer.
         layer: String,
-        /// Its operation.
-        kind: String,
+        /// `port` of the layer or `layer` of the network inside.
+        what: &'static str,
+        /// Its id.
+        id: String,
     },
-    /// Groups of metadata are nested too deeply.
-    #[error("its metadata are nested more than {MOST_DEPTH} levels deep")]
+    /// Groups of metadata, or networks in layers, are nested too deeply.
+    #[error("its metadata or networks are nested more than {MOST_DEPTH} levels deep")]
     Depth,
 }
 
@@ -116,6 +121,8 @@ pub struct Node {
     pub inputs: Vec<Port>,
     /// Its results.
     pub outputs: Vec<Tensor>,
+    /// The networks inside: the body of a loop, the branches of an If.
+    pub nested: Vec<Nested>,
 }
 
 /// The position of a constant in the file of constants.
@@ -214,19 +221,42 @@ impl Network {
         if version != VERSION.to_string() {
             return Err(ReadError::Version(version.into()));
         }
-        let (mut layers, mut ports) = (Vec::new(), Ports::default());
-        for layer in children(net, "layers", "layer") {
-            layers.push(self::layer(layer, layers.len(), &mut ports)?);
-        }
-        connect(net, &mut layers, &ports)?;
+        let (layers, _) = content(net, 0)?;
         let info = child(net, "rt_info").map_or(Ok(Vec::new()), |all| info(all, 0))?;
-        Ok(Network { name: net.attribute("name").unwrap_or_default().into(), layers: ordered(layers)?, info })
+        Ok(Network { name: net.attribute("name").unwrap_or_default().into(), layers, info })
     }
 
     /// The tensor at a port.
     pub fn tensor(&self, port: Port) -> &Tensor {
         &self.layers[port.layer].outputs[port.result]
     }
+
+    /// The network, and all networks in its layers.
+    pub fn all(&self) -> Vec<&Network> {
+        let mut all = vec![self];
+        let mut i = 0;
+        while let Some(network) = all.get(i).copied() {
+            all.extend(network.layers.iter().flat_map(|l| &l.nested).map(|nested| &nested.network));
+            i += 1;
+        }
+        all
+    }
+}
+
+/// The layers of a network, each after those that it reads, and the index of each by its id.
+fn content<'x>(net: Xml<'x, 'x>, depth: usize) -> Result<(Vec<Node>, FxHashMap<&'x str, usize>), ReadError> {
+    if depth > MOST_DEPTH {
+        return Err(ReadError::Depth);
+    }
+    let (mut layers, mut ports) = (Vec::new(), Ports::default());
+    for xml in children(net, "layers", "layer") {
+        let mut node = layer(xml, layers.len(), &mut ports)?;
+        node.nested = nested::read(xml, &node, &ports, depth + 1)?;
+        layers.push(node);
+    }
+    connect(net, &mut layers, &ports)?;
+    let (layers, place) = ordered(layers)?;
+    Ok((layers, ports.layers.into_iter().map(|(id, i)| (id, place[i])).collect()))
 }
 
 /// Ports by layer id and port id: the index of the layer, and the index of the operand or result.
@@ -268,9 +298,6 @@ fn layer<'x>(xml: Xml<'x, 'x>, index: usize, ports: &mut Ports<'x>) -> Result<No
     }
     let kind = required(xml, "type", place)?;
     let name = required(xml, "name", || format!("layer {id}"))?;
-    if xml.children().any(|c| c.is_element() && c.tag_name().name().ends_with("body")) {
-        return Err(ReadError::Body { layer: name.into(), kind: kind.into() });
-    }
     let mut node = Node {
         name: name.into(),
         kind: kind.into(),
@@ -369,8 +396,8 @@ fn connect(net: Xml<'_, '_>, layers: &mut [Node], ports: &Ports<'_>) -> Result<(
     }
 }
 
-/// The layers, each after those that it reads, otherwise in the order of the file.
-fn ordered(layers: Vec<Node>) -> Result<Vec<Node>, ReadError> {
+/// The layers, each after those that it reads, otherwise in the order of the file; and the new index of each.
+fn ordered(layers: Vec<Node>) -> Result<(Vec<Node>, Vec<usize>), ReadError> {
     let mut waits: Vec<usize> = layers.iter().map(|l| l.inputs.len()).collect();
     let mut readers = vec![Vec::new(); layers.len()];
     for (i, layer) in layers.iter().enumerate() {
@@ -396,7 +423,7 @@ fn ordered(layers: Vec<Node>) -> Result<Vec<Node>, ReadError> {
     for port in moved.iter_mut().flat_map(|l| &mut l.inputs) {
         port.layer = place[port.layer];
     }
-    Ok(moved)
+    Ok((moved, place))
 }
 
 fn info(xml: Xml<'_, '_>, depth: usize) -> Result<Vec<Info>, ReadError> {

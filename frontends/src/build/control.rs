@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use qcc_ir::ops::{Binary, BinaryFn, Concat, Define, Extents, Gather, Op, Range, Select, Slice};
+use qcc_ir::ops::{Binary, BinaryFn, Concat, Define, Extents, Gather, Loop, Op, Range, Select, Slice};
 use qcc_ir::{Dim, Expr, Graph, Tensor, TensorType, ValueId};
 
 use super::symbolic::whole;
@@ -154,6 +154,38 @@ pub(crate) fn same_after(outer: &Graph, carried: &[ValueId], body: &Graph) -> Re
     Ok(())
 }
 
+/// The most iterations of a loop as a scalar, and as an expression where it follows from extents. More than there are
+/// 32-bit integers are as many as there can be.
+pub(crate) fn most(n: &mut impl Build, v: Option<ValueId>) -> Result<(ValueId, Option<Expr>), Refusal> {
+    let Some(v) = v else { return Ok((n.add_constant(Tensor::scalar(ENDLESS)), None)) };
+    let known = whole(n.graph(), v).and_then(|values| values.into_iter().next()?.larger(&Expr::default()));
+    match known.as_ref().and_then(Expr::constant) {
+        Some(most) if most > ENDLESS => Ok((n.add_constant(Tensor::scalar(ENDLESS)), None)),
+        _ => Ok((n.reshape(v, &[])?, known)),
+    }
+}
+
+/// The most iterations, where a negative number stands for no limit.
+pub(crate) fn or_endless(n: &mut impl Build, most: ValueId) -> Result<ValueId, Refusal> {
+    let (zero, endless) = (n.add_constant(Tensor::scalar(0i64)), n.add_constant(Tensor::scalar(ENDLESS)));
+    let negative = n.binary(BinaryFn::Less, most, zero)?;
+    n.add(Select {}, &[negative, endless, most])
+}
+
+/// A loop that carries so many values. `most` is the number of iterations where it follows from extents and nothing ends the
+/// loop before; `count` becomes the symbol of this number where it does not follow.
+pub(crate) fn repeat(carried: usize, most: Option<Expr>, count: String, body: Graph) -> Loop {
+    let always = body.outputs().first().and_then(|o| body.constant(o.value));
+    let always = always.and_then(Tensor::integers).is_some_and(|holds| holds == [1]);
+    let has_rows = body.outputs().len() > 1 + carried;
+    let iterations = most.filter(|_| always);
+    let count = if has_rows && iterations.is_none() { count } else { String::new() };
+    Loop { carried, iterations, count, body: body.into() }
+}
+
+/// Number of iterations that no loop has.
+const ENDLESS: i64 = i32::MAX as i64;
+
 /// A constant of the graph around a nested one, or integers that follow from its extents, in the nested graph.
 pub(crate) fn known_inside(outer: &Graph, v: ValueId, inside: &mut Graph) -> Option<ValueId> {
     let origin = outer.origin(v.node).clone();
@@ -190,12 +222,15 @@ pub(crate) fn carriers(n: &mut impl Build, bodies: &mut [&mut Graph]) -> Result<
     Ok(carriers)
 }
 
+/// A result of a loop without iterations, for which nothing is known.
+pub(crate) fn without_iterations() -> Refusal {
+    let message = "a result of a loop without iterations, whose shape is unknown".into();
+    Refusal::Advised { message, help: "export the model without the loop" }
+}
+
 /// The values of all iterations along a new axis; they have one type.
 pub(crate) fn stacked(n: &mut impl Build, rows: &[ValueId], axis: i64, reverse: bool) -> Result<ValueId, Refusal> {
-    let Some(&first) = rows.first() else {
-        let message = "a result of a loop without iterations, whose shape is unknown".into();
-        return Err(Refusal::Advised { message, help: "export the model without the loop" });
-    };
+    let &first = rows.first().ok_or_else(without_iterations)?;
     let axis = count_axis(axis, n.rank(first) + 1)?;
     let mut parts = Values::new();
     for &row in rows {

@@ -25,6 +25,7 @@ pub(crate) mod einsum;
 mod end;
 pub(crate) mod fourier;
 pub(crate) mod index;
+pub(crate) mod integers;
 pub(crate) mod lstm;
 pub(crate) mod movement;
 pub(crate) mod norm;

@@ -78,12 +78,7 @@ impl<'m> Importer<'m> {
         })?;
         control::same_after(&self.graph, carried, &graph)?;
         values.extend(self.carry(&mut [&mut graph])?);
-        let always = graph.outputs().first().and_then(|o| graph.constant(o.value));
-        let always = always.and_then(Tensor::integers).is_some_and(|holds| holds == [1]);
-        let has_rows = graph.outputs().len() > 1 + carried.len();
-        let iterations = most.filter(|_| always);
-        let count = if has_rows && iterations.is_none() { count } else { String::new() };
-        let op = Loop { carried: carried.len(), iterations, count, body: graph.into() };
+        let op = control::repeat(carried.len(), most, count, graph);
         Ok(Nesting { op, reads: whole.into_iter().chain(values).collect() })
     }
 

@@ -1,11 +1,10 @@
 //! The file's types of integers that the graph stores in wider types or as quantized values.
 
-use qcc_ir::ops::{BinaryFn, Dequantize, Extents, UnaryFn};
-use qcc_ir::{Affine, Elem, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId};
+use qcc_ir::{Elem, QuantParams, StorageType, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::build::Build;
+use crate::build::{Build, integers};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
@@ -103,37 +102,8 @@ pub(super) fn constant_on(t: &Tensor, stored: Stored, qparams: &QuantParams) -> 
 
 /// The integers of a value in the file's type, as `F32`.
 pub(super) fn numbers(n: &mut impl Build, x: ValueId, stored: Option<Stored>) -> Result<ValueId, Refusal> {
-    let Some(qparams) = n.ty(x).elem.qparams().cloned() else { return n.cast(x, Elem::F32) };
     let shift = stored.and_then(storage).map_or(0, |s| s.1);
-    let scales = Tensor::from_vec(Shape::known(&[qparams.scales().len()]), qparams.scales().to_vec());
-    let scales = n.add_constant(scales);
-    let scale = match qparams.map {
-        Affine::PerAxis { axis, .. } => along(n, scales, axis, x)?,
-        Affine::PerTensor { .. } | Affine::PerBlock { .. } => n.reshape(scales, &[])?,
-    };
-    let real = n.add(Dequantize {}, &[x])?;
-    let steps = n.binary(BinaryFn::Div, real, scale)?;
-    let steps = n.unary(UnaryFn::Round, steps)?;
-    match qparams.zero_point() - shift {
-        0 => Ok(steps),
-        zero => {
-            let zero = n.scalar(zero.into(), steps)?;
-            n.binary(BinaryFn::Add, steps, zero)
-        }
-    }
-}
-
-/// `v`, a scalar or a vector along `axis` of `x`, reshaped to broadcast with `x`.
-pub(super) fn along(n: &mut impl Build, v: ValueId, axis: usize, x: ValueId) -> Result<ValueId, Refusal> {
-    let count: usize = n.dims(v)?.iter().product();
-    if count == 1 {
-        return n.reshape(v, &[]);
-    }
-    let mut dims = Extents::from_elem(1, n.rank(x));
-    if let Some(extent) = dims.get_mut(axis) {
-        *extent = count;
-    }
-    n.reshape(v, &dims)
+    integers::numbers(n, x, shift)
 }
 
 /// The plain integers of a quantized value, in the file's type.

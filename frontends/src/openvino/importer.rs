@@ -1,7 +1,7 @@
 //! Import state: ports are bound to values; constants are created at first use.
 
 use bytes::Bytes;
-use qcc_formats::openvino::{Network, Port};
+use qcc_formats::openvino::{Network, Node, Port};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Origin, TensorType, ValueId};
 
@@ -34,7 +34,13 @@ pub(super) struct Importer<'m> {
     pub(super) scaled: &'m Scaled,
     pub(super) weights: &'m Bytes,
     /// For each layer the bindings of its results.
-    bindings: Vec<Vec<Binding>>,
+    pub(super) bindings: Vec<Vec<Binding>>,
+    /// The path of the layer whose network is imported, with a separator.
+    pub(super) path: String,
+    /// Layers of the networks in layers that were imported.
+    pub(super) expanded: usize,
+    /// Assumptions about open extents so far. Where one does not hold, the model fails at run time.
+    pub(super) assumed: usize,
 }
 
 impl<'m> Importer<'m> {
@@ -46,8 +52,16 @@ impl<'m> Importer<'m> {
             network,
             scaled,
             weights,
-            bindings: network.layers.iter().map(|l| vec![Binding::Open; l.outputs.len()]).collect(),
+            bindings: unbound(network),
+            path: String::new(),
+            expanded: 0,
+            assumed: 0,
         }
+    }
+
+    /// The origin of a layer.
+    pub(super) fn origin(&self, layer: &Node) -> Origin {
+        Origin::new(format!("{}{}", self.path, layer.name), layer.kind.as_str())
     }
 
     pub(super) fn add_input(&mut self, layer: usize, name: &str, ty: TensorType) {
@@ -89,7 +103,7 @@ impl<'m> Importer<'m> {
             Binding::Open if layer.kind != "Const" => return Err(Refusal::Undefined(layer.name.clone())),
             Binding::Open => {}
         }
-        let origin = Origin::new(layer.name.as_str(), "Const");
+        let origin = self.origin(layer);
         match types::tensor(layer, self.weights) {
             Ok(tensor) => {
                 let value = self.graph.add_const(tensor, origin);
@@ -104,4 +118,9 @@ impl<'m> Importer<'m> {
             }
         }
     }
+}
+
+/// Bindings of the layers of a network before it is imported.
+pub(super) fn unbound(network: &Network) -> Vec<Vec<Binding>> {
+    network.layers.iter().map(|l| vec![Binding::Open; l.outputs.len()]).collect()
 }

@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 /// A dequantized value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Integers {
-    /// The source of the integers: a Const or a Parameter.
+    /// The source of the integers.
     pub(super) source: Port,
     zero: Option<Port>,
     scale: Port,
@@ -35,28 +35,44 @@ pub(super) struct Scaled {
     inputs: FxHashMap<Port, usize>,
     /// Intermediate layers whose results are only used by such patterns.
     inside: FxHashSet<usize>,
+    /// Those of the networks in each layer that has some.
+    nested: FxHashMap<usize, Vec<Scaled>>,
 }
 
 impl Scaled {
+    /// Those of a network, and of the networks in its layers, whose inputs are values of the graph.
     pub(super) fn find(network: &Network) -> Scaled {
+        Scaled::within(network, true)
+    }
+
+    fn within(network: &Network, is_model: bool) -> Scaled {
         let mut readers: FxHashMap<Port, usize> = FxHashMap::default();
         network.layers.iter().flat_map(|l| &l.inputs).for_each(|&port| *readers.entry(port).or_default() += 1);
         let alone = |port: &Port| readers.get(port) == Some(&1);
         let mut all = Scaled::default();
         for (i, layer) in network.layers.iter().enumerate() {
             let Some((integers, way)) = product(network, layer) else { continue };
-            // Intermediate layers, beginning at the Multiply, up to the first with other consumers.
-            all.inside.extend(way.iter().take_while(|port| alone(port)).map(|port| port.layer));
             let is_input = network.layers[integers.source.layer].kind == "Parameter";
-            if is_input && (!alone(&integers.source) || !way.iter().all(alone)) {
+            if is_input && (!is_model || !alone(&integers.source) || !way.iter().all(alone)) {
                 continue;
             }
+            // Intermediate layers, beginning at the Multiply, up to the first with other consumers.
+            all.inside.extend(way.iter().take_while(|port| alone(port)).map(|port| port.layer));
             if is_input {
                 all.inputs.insert(integers.source, i);
             }
             all.products.insert(i, integers);
         }
+        for (i, layer) in network.layers.iter().enumerate().filter(|(_, l)| !l.nested.is_empty()) {
+            let nested = layer.nested.iter().map(|nested| Scaled::within(&nested.network, false));
+            all.nested.insert(i, nested.collect());
+        }
         all
+    }
+
+    /// Those of the networks in a layer.
+    pub(super) fn nested(&self, layer: usize) -> &[Scaled] {
+        self.nested.get(&layer).map_or(&[], Vec::as_slice)
     }
 
     /// The dequantized value of a Multiply layer.
@@ -73,9 +89,14 @@ impl Scaled {
     pub(super) fn qparams_of_input(&self, network: &Network, weights: &Bytes, input: Port) -> Option<QuantParams> {
         let integers = self.at(*self.inputs.get(&input)?)?;
         let tensor = network.tensor(input);
-        let stored = types::stored(tensor.element).ok()?;
+        let storage = match types::stored(tensor.element).ok()? {
+            Stored::U8 => StorageType::U8,
+            Stored::I8 => StorageType::I8,
+            Stored::I16 => StorageType::I16,
+            _ => return None,
+        };
         let dims: Vec<usize> = tensor.dims.iter().map(|d| d.unwrap_or(0)).collect();
-        Scheme::read(network, weights, integers).ok()?.qparams(stored, &dims)
+        Scheme::read(network, weights, integers).ok()?.qparams(storage, &dims)
     }
 }
 
@@ -104,7 +125,7 @@ fn product(network: &Network, layer: &Node) -> Option<(Integers, Vec<Port>)> {
     let stored = types::stored(network.tensor(source).element).ok()?;
     let known = at(source).kind == "Const";
     let integers = match stored {
-        Stored::I8 | Stored::U8 | Stored::I16 => known || (!reshaped && at(source).kind == "Parameter"),
+        Stored::I8 | Stored::U8 | Stored::I16 => known || !reshaped,
         Stored::I4 | Stored::U4 | Stored::U2 => known,
         _ => false,
     };
@@ -156,13 +177,7 @@ impl Scheme {
     }
 
     /// The quantization parameters for integers of this type, if these scales and zero points are representable.
-    pub(super) fn qparams(&self, stored: Stored, dims: &[usize]) -> Option<QuantParams> {
-        let storage = match stored {
-            Stored::U8 => StorageType::U8,
-            Stored::I8 => StorageType::I8,
-            Stored::I16 => StorageType::I16,
-            _ => return None,
-        };
+    pub(super) fn qparams(&self, storage: StorageType, dims: &[usize]) -> Option<QuantParams> {
         let axes = self.axes(dims)?;
         match (self.scales.as_slice(), self.zero()?) {
             (&[scale], zero) => Some(QuantParams::per_tensor(storage, scale, zero)),

@@ -19,6 +19,7 @@ use crate::{DeclaredInput, ImportOptions, Imported, ModelFile, build};
 use importer::Importer;
 use integers::Scaled;
 
+mod body;
 mod importer;
 mod integers;
 mod node;
@@ -48,7 +49,8 @@ impl File {
     /// Reads a file called `main` in `folder`, which also contains the file of constants.
     pub(crate) fn read(bytes: &Bytes, folder: Folder, main: Option<&Path>) -> Result<File, Vec<Diagnostic>> {
         let network = Network::read(bytes).map_err(told)?;
-        let constants = network.layers.iter().map(Node::constant).collect::<Result<Vec<_>, _>>().map_err(told)?;
+        let layers = network.all().into_iter().flat_map(|network| &network.layers);
+        let constants = layers.map(Node::constant).collect::<Result<Vec<_>, _>>().map_err(told)?;
         let (mut weights, mut place) = (Bytes::new(), None);
         if constants.iter().flatten().any(|c| c.size > 0) {
             let missing = |why: String| {
@@ -176,7 +178,6 @@ impl File {
 /// The error for a file that cannot be read: the format has features that are not supported.
 fn told(error: ReadError) -> Vec<Diagnostic> {
     let help = match &error {
-        ReadError::Body { .. } => "convert the model with loops and branches resolved",
         ReadError::Element { .. } => "convert the model with other elements",
         ReadError::Version(_) => "convert the model with a current OpenVINO",
         _ => return vec![Diagnostic::invalid_model(error.to_string())],

@@ -3,15 +3,30 @@
 use std::str::FromStr;
 
 use qcc_formats::openvino::{Element, Node, Port};
-use qcc_ir::ops::Extents;
+use qcc_ir::ops::{Extents, If};
 use qcc_ir::{Elem, Graph, Origin, Tensor, ValueId};
 use rustc_hash::FxHashSet;
 
+use super::body::{Branch, Inside, Turns};
 use super::importer::Importer;
 use super::integers::{Integers, Scheme};
 use super::types;
-use crate::build::{Build, Operands, Values, count_axes, extents};
+use crate::build::{Build, Operands, Values, computed, count_axes, extents, integers};
 use crate::refusal::Refusal;
+
+/// Operations whose results are quantized as their operand is.
+const MOVES: [&str; 10] = [
+    "Convert",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "StridedSlice",
+    "Transpose",
+    "Unsqueeze",
+    "VariadicSplit",
+];
 
 /// A layer and its importer.
 #[derive(Debug)]
@@ -53,6 +68,64 @@ impl Operands for NodeCx<'_, '_> {
 impl<'a, 'm> NodeCx<'a, 'm> {
     pub(super) fn new(importer: &'a mut Importer<'m>, index: usize, layer: &'m Node, origin: Origin) -> Self {
         NodeCx { importer, index, layer, origin, read: FxHashSet::default() }
+    }
+
+    // Networks inside.
+
+    /// The networks in the layer.
+    pub(super) fn nested(&self) -> Vec<Inside<'m>> {
+        let scaled = self.importer.scaled.nested(self.index);
+        self.layer.nested.iter().zip(scaled).map(|(nested, scaled)| Inside { nested, scaled }).collect()
+    }
+
+    /// Imports a network in place. See [`Importer::inline`].
+    pub(super) fn inline(
+        &mut self,
+        inside: Inside<'m>,
+        turn: &str,
+        inputs: &[(usize, ValueId)],
+        results: &[usize],
+    ) -> Result<Values, Refusal> {
+        let path = format!("{}/{turn}", self.origin.path());
+        self.importer.inline(inside, path, inputs, results)
+    }
+
+    /// A loop whose body stays a graph. See [`Importer::repeated`].
+    pub(super) fn repeated(&mut self, turns: &Turns<'m>) -> Result<(Graph, Values), Refusal> {
+        let origin = self.origin.clone();
+        self.importer.repeated(turns, &origin)
+    }
+
+    /// The number of an iteration as a layer of the network takes it. See [`Importer::numbered`].
+    pub(super) fn numbered(&mut self, inside: &Inside<'m>, layer: usize, number: ValueId) -> Result<ValueId, Refusal> {
+        let origin = self.origin.clone();
+        self.importer.numbered(inside, layer, number, &origin)
+    }
+
+    /// Branches that stay graphs. See [`Importer::branches`].
+    pub(super) fn branches(&mut self, branches: &[Branch<'m>; 2]) -> Result<(If, Values), Refusal> {
+        let (origin, mut symbols) = (self.origin.clone(), computed::all_fresh(self));
+        self.importer.branches(branches, &origin, move || symbols.next().unwrap_or_default())
+    }
+
+    /// Does what `attempt` does; where it fails, nothing is reported of it, and the result is `None`.
+    pub(super) fn attempt<T>(&mut self, attempt: impl FnOnce(&mut Self) -> Result<T, Refusal>) -> Option<T> {
+        let errors = self.importer.errors.len();
+        let done = attempt(self).ok();
+        if done.is_none() {
+            self.importer.errors.truncate(errors);
+        }
+        done
+    }
+
+    /// Records that an open extent is assumed to have one value.
+    pub(super) fn assume(&mut self, extents: usize) {
+        self.importer.assumed += extents;
+    }
+
+    /// The number of such assumptions so far.
+    pub(super) fn assumed(&self) -> usize {
+        self.importer.assumed
     }
 
     // Attributes.
@@ -140,10 +213,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(&self.importer.network.layers[self.port(i)?.layer])
     }
 
-    /// Input `i`.
+    /// Input `i`. Of a quantized value the integers, except where they are only moved.
     pub(super) fn input(&mut self, i: usize) -> Result<ValueId, Refusal> {
         let port = self.port(i)?;
-        self.importer.value(port)
+        let v = self.importer.value(port)?;
+        if MOVES.contains(&self.layer.kind.as_str()) { Ok(v) } else { integers::plain(self, v) }
     }
 
     /// Input `i`, if given.

@@ -15,15 +15,20 @@ impl<'m> Importer<'m> {
     /// Imports the layers; inputs have been added.
     pub(super) fn run(mut self, mut notes: Vec<Diagnostic>) -> Result<Imported, Vec<Diagnostic>> {
         let network = self.network;
+        self.layers();
+        network.layers.iter().filter(|l| l.kind == "Result").for_each(|l| self.output(l, &mut notes));
+        Imported::complete(self.graph, notes, self.errors)
+    }
+
+    /// Imports the layers of the network; its inputs are bound.
+    pub(super) fn layers(&mut self) {
+        let network = self.network;
         for (i, layer) in network.layers.iter().enumerate() {
-            match layer.kind.as_str() {
-                "Parameter" | "Const" => {}
-                "Result" => self.output(layer, &mut notes),
-                _ if self.scaled.is_inside(i) => {}
-                _ => self.layer(i, layer),
+            let is_end = matches!(layer.kind.as_str(), "Parameter" | "Const" | "Result");
+            if !is_end && !self.scaled.is_inside(i) {
+                self.layer(i, layer);
             }
         }
-        Imported::complete(self.graph, notes, self.errors)
     }
 
     fn output(&mut self, layer: &Node, notes: &mut Vec<Diagnostic>) {
@@ -40,7 +45,7 @@ impl<'m> Importer<'m> {
     }
 
     fn layer(&mut self, index: usize, layer: &'m Node) {
-        let origin = Origin::new(layer.name.as_str(), layer.kind.as_str());
+        let origin = self.origin(layer);
         let bound = self.results(index, layer, &origin).and_then(|values| self.bind_results(index, layer, &values));
         if let Err(refusal) = bound {
             self.refuse(refusal, &origin);

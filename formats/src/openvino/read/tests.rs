@@ -95,7 +95,17 @@ fn invalid_networks_are_refused() {
             "",
             "layer sum has no edge to input 0",
         ),
-        ("<data auto_broadcast=\"numpy\" />", "<body/>", "layer sum (Add) has a subgraph, which is not supported"),
+        ("<data auto_broadcast=\"numpy\" />", "<body/>", "layer sum has no port_map"),
+        (
+            "<data auto_broadcast=\"numpy\" />",
+            "<body/><port_map><input external_port_id=\"0\" internal_layer_id=\"7\"/></port_map>",
+            "layer sum connects layer 7, which does not exist",
+        ),
+        (
+            "<data auto_broadcast=\"numpy\" />",
+            "<body/><port_map><output external_port_id=\"1\" internal_layer_id=\"7\"/></port_map>",
+            "layer sum connects port 1, which does not exist",
+        ),
     ] {
         assert_eq!(refused(from, to), message);
     }

@@ -3,13 +3,12 @@
 use qcc_formats::onnx::GraphProto;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{BinaryFn, Extents, Reverse};
-use qcc_ir::{Dim, Expr, Shape, Tensor, ValueId};
+use qcc_ir::{Dim, Shape, Tensor, ValueId};
 
 use super::super::body::Turns;
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::control::{self, Condition, SET};
-use crate::build::symbolic::whole;
 use crate::build::{Build, Operands, Values, computed, count_axis};
 use crate::refusal::Refusal;
 
@@ -152,14 +151,7 @@ fn repeated<'m>(
     if body.output.len() < 1 + carried.len() || body.input.len() < 2 + carried.len() {
         return Err(counts(body));
     }
-    let known = match most {
-        Some(v) => whole(Build::graph(n), v).and_then(|values| values.into_iter().next()?.larger(&Expr::default())),
-        None => None,
-    };
-    let most = match most {
-        Some(v) => n.reshape(v, &[])?,
-        None => n.add_constant(Tensor::scalar(i64::from(i32::MAX))),
-    };
+    let (most, known) = control::most(n, most)?;
     let first = match condition {
         Some(v) => n.reshape(v, &[])?,
         None => n.add_constant(Tensor::from_bools(Shape::scalar(), [true])),

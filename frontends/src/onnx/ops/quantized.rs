@@ -173,7 +173,7 @@ impl Scheme {
     fn factors(&self, n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<(ValueId, Option<ValueId>), Refusal> {
         let mut factor = |v: ValueId| {
             let v = n.cast(v, Elem::F32)?;
-            integers::along(n, v, self.axis, x)
+            build::integers::along(n, v, self.axis, x)
         };
         let (scale, zero) = (factor(self.scale)?, self.zero.map(&mut factor).transpose()?);
         let known_zero = |z: &ValueId| n.constant(*z).is_some_and(|t| t.floats().iter().all(|&z| z == 0.0));

@@ -43,6 +43,7 @@ pub(super) const ROWS: &[Row] = &[
         let f = UnaryFn::HardSigmoid { alpha: n.real(1)?, beta: n.real(2)? };
         unary(n, f)
     }),
+    ("Identity", |n| one(n.input(0)?)),
     ("Less", |n| binary(n, BinaryFn::Less)),
     ("LessEqual", |n| binary(n, BinaryFn::LessEqual)),
     ("Log", |n| unary(n, UnaryFn::Log)),

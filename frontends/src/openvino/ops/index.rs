@@ -122,7 +122,8 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Some("min") => false,
         _ => return Err(Refusal::Attribute { name: "mode".into(), problem: "neither max nor min" }),
     };
-    if let Some(sort) = n.text("sort").filter(|&sort| sort != "value") {
+    // Without an order, that of the values is one of those that there may be.
+    if let Some(sort) = n.text("sort").filter(|sort| !matches!(*sort, "value" | "none")) {
         return Err(Refusal::Unsupported(format!("elements sorted by {sort} are not supported")));
     }
     n.ignore(&["stable"]);

@@ -9,6 +9,7 @@ use super::node::NodeCx;
 use crate::build::Values;
 use crate::refusal::Refusal;
 
+mod control;
 mod conv;
 mod elementwise;
 mod index;
@@ -26,7 +27,8 @@ pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 /// A type of layer and its import function.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 10] = [
+const FAMILIES: [&[Row]; 11] = [
+    control::ROWS,
     conv::ROWS,
     elementwise::ROWS,
     quantize::ROWS,
@@ -62,7 +64,6 @@ fn advice(kind: &str) -> Option<&'static str> {
         "NonMaxSuppression" | "DetectionOutput" | "PriorBox" | "PriorBoxClustered" | "Proposal" => {
             Some("convert the model without post-processing")
         }
-        "If" | "Loop" | "TensorIterator" => Some("convert the model with loops and branches resolved"),
         "ReadValue" | "Assign" => Some("convert the model without state"),
         _ => Some("write it with other operations, or give the model that it was converted from"),
     }

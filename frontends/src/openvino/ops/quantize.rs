@@ -5,7 +5,7 @@ use qcc_ir::{Elem, QuantParams, StorageType, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, one};
+use crate::build::{Build, Values, integers, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -140,8 +140,8 @@ fn convert(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let from = n.ty(x).elem.clone();
     match (&from, to) {
         (Elem::Quantized(_), to) => {
-            let real = n.add(Dequantize {}, &[x])?;
-            one(n.cast(real, to)?)
+            let integers = integers::numbers(n, x, 0)?;
+            one(n.cast(integers, to)?)
         }
         (_, to) => one(n.add(Cast { to }, &[x])?),
     }
@@ -181,7 +181,8 @@ fn of_store(qparams: QuantParams, to: &Elem) -> Option<QuantParams> {
 pub(super) fn scaled(n: &mut NodeCx<'_, '_>) -> Result<Option<ValueId>, Refusal> {
     let Some((integers, scheme, dims)) = n.scaled()? else { return Ok(None) };
     let source = n.value(integers.source)?;
-    if n.ty(source).elem.qparams().is_some() {
+    let same = |q: &QuantParams| scheme.qparams(q.storage, &dims).as_ref() == Some(q);
+    if n.ty(source).elem.qparams().is_some_and(same) {
         return n.add(Dequantize {}, &[source]).map(Some);
     }
     if let Some(tensor) = n.constant(source).cloned().and_then(|t| scheme.constant(&t, &dims)) {
@@ -193,7 +194,7 @@ pub(super) fn scaled(n: &mut NodeCx<'_, '_>) -> Result<Option<ValueId>, Refusal>
         let real = n.add(Dequantize {}, &[stored])?;
         return n.reshape(real, &dims).map(Some);
     }
-    let mut real = n.cast(source, Elem::F32)?;
+    let mut real = integers::numbers(n, source, 0)?;
     if n.constant(source).is_some() {
         real = n.reshape(real, &dims)?;
     }

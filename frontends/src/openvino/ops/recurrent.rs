@@ -11,28 +11,35 @@ use crate::build::{Build, Operands, Values};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
-    ("GRUSequence", |n| {
-        let reset_after = n.flag("linear_before_reset", false)?;
-        layers(n, Cell::Gru { reset_after }, &["sigmoid", "tanh"])
+    ("GRUCell", |n| gru(n).and_then(|cell| step(n, cell))),
+    ("GRUSequence", |n| gru(n).and_then(|cell| layers(n, cell))),
+    ("LSTMCell", |n| step(n, Cell::Lstm)),
+    ("LSTMSequence", |n| layers(n, Cell::Lstm)),
+    ("RNNCell", |n| {
+        let cell = rnn(n);
+        step(n, cell)
     }),
-    ("LSTMSequence", |n| layers(n, Cell::Lstm, &["sigmoid", "tanh", "tanh"])),
     ("RNNSequence", |n| {
-        let relu = n.text("activations").is_some_and(|f| f.trim() == "relu");
-        layers(n, Cell::Rnn { relu }, &[if relu { "relu" } else { "tanh" }])
+        let cell = rnn(n);
+        layers(n, cell)
     }),
 ];
 
-/// Indices of the gates input, output, forget and candidate in the order of the file: forget, input, candidate, output.
-const LSTM_GATES: [i64; 4] = [1, 3, 0, 2];
+fn gru(n: &mut NodeCx<'_, '_>) -> Result<Cell, Refusal> {
+    Ok(Cell::Gru { reset_after: n.flag("linear_before_reset", false)? })
+}
 
-/// The layers of all directions. Operands are x `[N, T, I]`, the states `[N, D, H]`, lengths, and the weights, whose
-/// first axis is the direction.
-fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Values, Refusal> {
-    let directions: &[bool] = match n.text("direction") {
-        None | Some("forward") => &[false],
-        Some("reverse") => &[true],
-        Some("bidirectional") => &[false, true],
-        Some(_) => return Err(Refusal::Attribute { name: "direction".into(), problem: "not a known direction" }),
+fn rnn(n: &mut NodeCx<'_, '_>) -> Cell {
+    Cell::Rnn { relu: n.text("activations").is_some_and(|f| f.trim() == "relu") }
+}
+
+/// The limit of a cell's products, if it has one. Fails unless its activation functions are the usual ones.
+fn clip(n: &mut NodeCx<'_, '_>, cell: Cell) -> Result<Option<f32>, Refusal> {
+    let functions: &[&str] = match cell {
+        Cell::Gru { .. } => &["sigmoid", "tanh"],
+        Cell::Lstm => &["sigmoid", "tanh", "tanh"],
+        Cell::Rnn { relu: true } => &["relu"],
+        Cell::Rnn { relu: false } => &["tanh"],
     };
     let given: Vec<&str> = n.text("activations").unwrap_or_default().split(',').map(str::trim).collect();
     if given != [""] && given != functions {
@@ -41,7 +48,50 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
     if [n.list("activations_alpha")?, n.list("activations_beta")?].iter().any(|l| !l.is_empty()) {
         return Err(Refusal::Unsupported("activations with parameters are not supported".into()));
     }
-    let clip = n.number::<f32>("clip")?.filter(|&clip| clip != 0.0 && clip.is_finite());
+    Ok(n.number::<f32>("clip")?.filter(|&clip| clip != 0.0 && clip.is_finite()))
+}
+
+/// One step of a layer: operands are x `[N, I]`, the states `[N, H]` and the weights, results the new states.
+fn step(n: &mut NodeCx<'_, '_>, cell: Cell) -> Result<Values, Refusal> {
+    let clip = clip(n, cell)?;
+    let states = cell.states();
+    let x = n.input(0)?;
+    let steps = unsqueezed(n, x, &[0])?;
+    let mut operands = vec![n.reshape_to(x, steps)?];
+    for i in 0..3 {
+        let weights = n.input(1 + states + i)?;
+        operands.push(gates(n, cell, weights)?);
+    }
+    for i in 0..states {
+        operands.push(n.input(1 + i)?);
+    }
+    hidden_size(n, operands[2])?;
+    let results = n.add_all(Recurrent { cell, reverse: false, clip }, &operands)?;
+    Ok(results[1..].into())
+}
+
+/// Fails unless the layer's attribute is the size that these recurrent weights have.
+fn hidden_size(n: &mut NodeCx<'_, '_>, weights: ValueId) -> Result<(), Refusal> {
+    let hidden = n.dims(weights)?.get(1).copied().unwrap_or(0);
+    if n.required::<usize>("hidden_size")? == hidden {
+        return Ok(());
+    }
+    Err(Refusal::Attribute { name: "hidden_size".into(), problem: "not that of the weights" })
+}
+
+/// Indices of the gates input, output, forget and candidate in the order of the file: forget, input, candidate, output.
+const LSTM_GATES: [i64; 4] = [1, 3, 0, 2];
+
+/// The layers of all directions. Operands are x `[N, T, I]`, the states `[N, D, H]`, lengths, and the weights, whose
+/// first axis is the direction.
+fn layers(n: &mut NodeCx<'_, '_>, cell: Cell) -> Result<Values, Refusal> {
+    let directions: &[bool] = match n.text("direction") {
+        None | Some("forward") => &[false],
+        Some("reverse") => &[true],
+        Some("bidirectional") => &[false, true],
+        Some(_) => return Err(Refusal::Attribute { name: "direction".into(), problem: "not a known direction" }),
+    };
+    let clip = clip(n, cell)?;
     let x = n.input(0)?;
     let states = cell.states();
     let [_, steps, _] = n.shape(x).dims() else { return Err(Refusal::Invalid(format!("x is {}", n.ty(x)))) };
@@ -51,7 +101,6 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
     }
     let x = n.transpose(x, &[1, 0, 2])?;
     let mut results = vec![Values::new(); 1 + states];
-    let mut hidden = 0;
     for (d, &reverse) in directions.iter().enumerate() {
         let mut operands = vec![x];
         for i in 0..3 {
@@ -59,7 +108,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
             let part = direction(n, whole, 0, d, directions.len())?;
             operands.push(gates(n, cell, part)?);
         }
-        hidden = n.dims(operands[2])?.get(1).copied().unwrap_or(0);
+        hidden_size(n, operands[2])?;
         for i in 0..states {
             let whole = n.input(1 + i)?;
             operands.push(direction(n, whole, 1, d, directions.len())?);
@@ -71,9 +120,6 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
             let shape = unsqueezed(n, value, &[1])?;
             results[i].push(n.reshape_to(value, shape)?);
         }
-    }
-    if n.required::<usize>("hidden_size")? != hidden {
-        return Err(Refusal::Attribute { name: "hidden_size".into(), problem: "not that of the weights" });
     }
     let joined = |values: &Values| match values.as_slice() {
         [one] => Ok(*one),
