@@ -39,6 +39,7 @@ pub(crate) mod resample;
 pub(crate) mod resample_computed;
 pub(crate) mod resize;
 pub(crate) mod sample;
+pub(crate) mod states;
 pub(crate) mod symbolic;
 pub(crate) mod window;
 

@@ -5,6 +5,7 @@ use qcc_formats::openvino::{Element, Network, Node, Port};
 use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::states::READ_VALUE;
 use super::types;
 use crate::build::blocks::Signed;
 use crate::elements::Stored;
@@ -52,7 +53,7 @@ impl Scaled {
         let mut all = Scaled::default();
         for (i, layer) in network.layers.iter().enumerate() {
             let Some((integers, way)) = product(network, layer) else { continue };
-            let is_input = network.layers[integers.source.layer].kind == "Parameter";
+            let is_input = matches!(network.layers[integers.source.layer].kind.as_str(), "Parameter" | READ_VALUE);
             if is_input && (!is_model || !alone(&integers.source) || !way.iter().all(alone)) {
                 continue;
             }

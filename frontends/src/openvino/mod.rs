@@ -18,6 +18,7 @@ use crate::shapes::{self, ANONYMOUS, ExtentNames};
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile, build};
 use importer::Importer;
 use integers::Scaled;
+use states::{READ_VALUE, VARIABLE};
 
 mod body;
 mod importer;
@@ -25,6 +26,7 @@ mod integers;
 mod node;
 mod ops;
 mod run;
+mod states;
 mod types;
 
 pub use ops::supported;
@@ -69,15 +71,18 @@ impl File {
         Ok(File { network, scaled, weights, place })
     }
 
+    /// The layers that become inputs: parameters, and then what reads variables.
     fn parameters(&self) -> impl Iterator<Item = (usize, &Node)> {
-        self.network.layers.iter().enumerate().filter(|(_, l)| l.kind == "Parameter")
+        let of = |kind: &'static str| self.network.layers.iter().enumerate().filter(move |(_, l)| l.kind == kind);
+        of("Parameter").chain(of(READ_VALUE))
     }
 
     /// An input, with its open extents.
     fn declared(&self, index: usize, layer: &Node) -> Result<DeclaredInput, Refusal> {
         let output = layer.outputs.first().ok_or_else(|| Refusal::Invalid("it has no output".into()))?;
-        let name = output.names.first().unwrap_or(&layer.name).clone();
-        let text = layer.attribute("shape").unwrap_or("...").trim();
+        let own = || output.names.first().unwrap_or(&layer.name);
+        let name = layer.attribute(VARIABLE).map_or_else(|| own().clone(), ToOwned::to_owned);
+        let text = layer.attribute("shape").or_else(|| layer.attribute("variable_shape")).unwrap_or("...").trim();
         let dim = |text: &str| match text.trim() {
             "?" | "-1" => Ok(Dim::symbol(ANONYMOUS)),
             range if range.contains("..") => Ok(Dim::symbol(ANONYMOUS)),

@@ -6,6 +6,7 @@ use qcc_ir::{Dim, Origin, ValueId};
 
 use super::importer::{Binding, Importer};
 use super::node::NodeCx;
+use super::states::{ASSIGN, READ_VALUE};
 use super::{ops, types};
 use crate::Imported;
 use crate::build::Values;
@@ -17,6 +18,7 @@ impl<'m> Importer<'m> {
         let network = self.network;
         self.layers();
         network.layers.iter().filter(|l| l.kind == "Result").for_each(|l| self.output(l, &mut notes));
+        network.layers.iter().filter(|l| l.kind == ASSIGN).for_each(|l| self.assigned(l, &mut notes));
         Imported::complete(self.graph, notes, self.errors)
     }
 
@@ -25,7 +27,8 @@ impl<'m> Importer<'m> {
         let network = self.network;
         for (i, layer) in network.layers.iter().enumerate() {
             let is_end = matches!(layer.kind.as_str(), "Parameter" | "Const" | "Result");
-            if !is_end && !self.scaled.is_inside(i) {
+            let is_state = self.path.is_empty() && matches!(layer.kind.as_str(), READ_VALUE | ASSIGN);
+            if !is_end && !is_state && !self.scaled.is_inside(i) {
                 self.layer(i, layer);
             }
         }

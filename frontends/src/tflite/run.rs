@@ -11,6 +11,7 @@ use super::variables::State;
 use super::{ops, types};
 use crate::Imported;
 use crate::build::Values;
+use crate::build::states::add_next;
 use crate::refusal::Refusal;
 
 impl<'m> Importer<'m> {
@@ -36,13 +37,7 @@ impl<'m> Importer<'m> {
         }
         for State { tensor, name, first, .. } in states {
             let Some(&next) = self.next.get(tensor) else { continue };
-            let taken = |name: &str| self.graph.outputs().iter().any(|o| *o.name == *name);
-            let mut output = format!("{name}_next");
-            while taken(&output) {
-                output.push('_');
-            }
-            notes.push(carried(name, &output, first));
-            self.graph.add_output(output.as_str(), next);
+            notes.push(add_next(&mut self.graph, name, next, first));
         }
         Imported::complete(self.graph, notes, self.errors)
     }
@@ -118,13 +113,4 @@ impl<'m> Importer<'m> {
         }
         Ok(())
     }
-}
-
-/// The warning for what is kept from run to run.
-fn carried(input: &str, output: &str, first: &str) -> Diagnostic {
-    let message =
-        format!("{input} keeps its value from run to run: it is an input, and the next value the output {output}");
-    Diagnostic::warning("state", message)
-        .with_note(format!("the first run takes {first}, each other one the output of the one before"))
-        .with_help(format!("--set {input}=0 has each run begin anew"))
 }

@@ -4,6 +4,7 @@ use qcc_formats::tflite::{BuiltinOperator as B, Model, Operator, Options, SubGra
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{importer, types};
+use crate::build::states::ZEROS;
 use crate::refusal::Refusal;
 
 /// A value that the model keeps from run to run. It becomes a graph input after those of the file; its value for the next
@@ -19,9 +20,6 @@ pub(super) struct State {
     /// What the first run takes.
     pub(super) first: String,
 }
-
-/// What the first run takes where the file does not say it.
-const ZEROS: &str = "zeros";
 
 /// The values that the main subgraph keeps. A variable tensor that is the result of an operator starts from that value in each
 /// run.

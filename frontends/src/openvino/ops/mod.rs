@@ -6,6 +6,7 @@ use qcc_formats::openvino::Node;
 use rustc_hash::FxHashMap;
 
 use super::node::NodeCx;
+use super::states::{ASSIGN, READ_VALUE};
 use crate::build::Values;
 use crate::refusal::Refusal;
 
@@ -64,7 +65,7 @@ fn advice(kind: &str) -> Option<&'static str> {
         "NonMaxSuppression" | "DetectionOutput" | "PriorBox" | "PriorBoxClustered" | "Proposal" => {
             Some("convert the model without post-processing")
         }
-        "ReadValue" | "Assign" => Some("convert the model without state"),
+        READ_VALUE | ASSIGN => Some("convert the model without state in loops and branches"),
         _ => Some("write it with other operations, or give the model that it was converted from"),
     }
 }
