@@ -49,6 +49,7 @@ mod runtime;
 #[cfg(feature = "oracles")]
 mod sources;
 mod sparse;
+mod states;
 mod statistics;
 #[cfg(feature = "oracles")]
 mod suites;

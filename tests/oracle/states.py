@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np, onnx, openvino
 from onnx import TensorProto, helper, numpy_helper
 
-from runtimes import TARGETS, LiteRt, Ort, sqnr
+from tflite_micro import runtime
+
+from runtimes import TARGETS, LiteRt, Ort, sqnr, turned
 
 STEPS = 6
 LEAST = {"f32": 80, "f16": 40, "int8": 20}
@@ -30,7 +32,23 @@ class Kept:
         return [found[o] for o in self.request.model_outputs]
 
 
-RUNTIMES = {"tflite": LiteRt, "openvino": Kept}
+class Micro:
+    """An artefact for TensorFlow Lite for Microcontrollers."""
+
+    def __init__(self, path):
+        self.litert = LiteRt(path)
+        self.names, self.micro = self.litert.names, runtime.Interpreter.from_file(str(path), arena_size=1 << 20)
+
+    def run(self, sample):
+        for i, detail in enumerate(self.litert.interpreter.get_input_details()):
+            self.micro.set_input(turned(sample[detail["name"]], [int(n) for n in detail["shape"]]), i)
+        self.micro.invoke()
+        return [self.micro.get_output(i) for i in range(len(self.names))]
+
+
+RUNTIMES = {"tflite": LiteRt, "tflm": Micro, "openvino": Kept}
+# Microcontrollers compute no 16-bit floats.
+LACKING = [("tflm", "f16")]
 
 
 def constant(name, value):
@@ -70,6 +88,18 @@ def window(path, random):
     return {"seen": "seen_next"}, {"x": (1, 3, 8, 2)}, {"seen": (1, 3, 8, 2)}
 
 
+def delay(path, random):
+    """The input of the run before, seen as another shape, and that of the run before that."""
+    nodes = [helper.make_node("Reshape", ["x", "flat"], ["last_next"], name="flat"),
+             helper.make_node("Identity", ["last"], ["older_next"], name="older"),
+             helper.make_node("Add", ["last_next", "last"], ["s"], name="sum"),
+             helper.make_node("Mul", ["s", "older"], ["y"], name="product")]
+    state = ("f", [1, 8])
+    saved(path, nodes, {"x": ("f", [1, 2, 4]), "last": state, "older": state},
+          {"y": state, "last_next": state, "older_next": state}, [constant("flat", np.array([1, 8]))])
+    return {"last": "last_next", "older": "older_next"}, {"x": (1, 2, 4)}, {"last": (1, 8), "older": (1, 8)}
+
+
 def attention(path, random):
     """Attention over all rows so far, of a batch of any size: the state grows from no row."""
     w = lambda *shape: (random.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
@@ -86,7 +116,8 @@ def attention(path, random):
 
 
 # An open extent of a state is not for TFLite.
-MODELS = {recurrent: ["tflite", "openvino"], window: ["tflite", "openvino"], attention: ["openvino"]}
+MODELS = {recurrent: ["tflite", "tflm", "openvino"], window: ["tflite", "tflm", "openvino"], delay: ["tflite", "tflm", "openvino"],
+          attention: ["openvino"]}
 
 
 def stepped(runtime, states, steps, first):
@@ -105,13 +136,9 @@ def least(wanted, found):
     return min(sqnr(np.stack([w[n] for w in wanted]), np.stack([f[n] for f in found])) for n in wanted[0])
 
 
-def turned(value, like):
-    orders = [value, value.transpose(0, 3, 1, 2)] if value.ndim == 4 else [value]
-    return next(v for v in orders if v.shape == like.shape)
-
-
 def compile(model, target, options, artefact):
-    subprocess.run([os.environ["QCC"], model, "--to", target, "-q", *options, "-o", artefact], check=True)
+    to = ["tflite", "--device", "tflm"] if target == "tflm" else [target]
+    subprocess.run([os.environ["QCC"], model, "--to", *to, "-q", *options, "-o", artefact], check=True)
 
 
 def main():
@@ -128,12 +155,14 @@ def main():
             np.savez(data / f"{i}.npz", **sample)
         for target in targets:
             for precision, options in OPTIONS.items():
-                artefact = folder / f"{make.__name__}.{target}.{precision}{TARGETS[target]}"
+                if (target, precision) in LACKING:
+                    continue
+                artefact = folder / f"{make.__name__}.{target}.{precision}{TARGETS.get(target, '.tflite')}"
                 given = [w for i, o in states.items() for w in ("--state", f"{i}={o}")]
                 compile(source, target, options + given + (["--data", data] if precision == "int8" else []), artefact)
-                runtime = RUNTIMES[target](artefact)
-                found = [dict(zip(runtime.names, runtime.run(step))) for step in steps]
-                found = [{n: turned(f[n], w[n]) for n in w} for f, w in zip(found, wanted)]
+                kept = RUNTIMES[target](artefact)
+                found = [dict(zip(kept.names, kept.run(step))) for step in steps]
+                found = [{n: turned(f[n], w[n].shape) for n in w} for f, w in zip(found, wanted)]
                 ratio = least(wanted, found)
                 again = folder / f"{artefact.stem}.again.onnx"
                 compile(artefact, "onnx", [], again)

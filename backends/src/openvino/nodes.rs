@@ -15,6 +15,20 @@ const RESULT: Operation = Operation("Result", 1);
 const READ_VALUE: Operation = Operation("ReadValue", 6);
 const ASSIGN: Operation = Operation("Assign", 6);
 
+/// Layers that the plugin computes in the memory of their operand, or removes.
+const VIEWS: [&str; 10] = [
+    "Concat",
+    "Convert",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "StridedSlice",
+    "Transpose",
+    "Unsqueeze",
+    "VariadicSplit",
+];
+
 /// The network of a graph, or all nodes that cannot be written.
 pub(super) fn emit(checked: Checked<'_>, attachments: &Attachments) -> Result<Written, Vec<Diagnostic>> {
     let graph = checked.graph();
@@ -204,6 +218,7 @@ impl Emitter<'_> {
         match state {
             Some(state) => {
                 let data = [attribute("variable_id", &state.input)];
+                let port = self.apart_from_inputs(port, ty)?;
                 self.op(ASSIGN, &data, &[port], &ty.with_elem(stored(&ty.elem)));
             }
             None => self.result(name, port, ty),
@@ -211,9 +226,32 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// A value with memory of its own where it is an input, or a view of one: the plugin gives a state the memory of what
+    /// is assigned to it, and removes operators that change nothing by their kind.
+    fn apart_from_inputs(&mut self, port: Port, ty: &TensorType) -> Result<Port, Unsupported> {
+        let mut source = port;
+        loop {
+            let layer = &self.written.net.layers[source.layer];
+            match (layer.operation.0, layer.inputs.first()) {
+                ("Parameter" | "ReadValue", _) => break,
+                (kind, Some(&operand)) if VIEWS.contains(&kind) => source = operand,
+                _ => return Ok(port),
+            }
+        }
+        let ty = ty.with_elem(stored(&ty.elem));
+        let least = match ty.elem {
+            Elem::F32 | Elem::F16 => f32::NEG_INFINITY,
+            Elem::U8 => 0.0,
+            Elem::I8 => i8::MIN.into(),
+            _ => i32::MIN as f32,
+        };
+        let least = self.scalar_of(&ty.elem, least)?;
+        Ok(self.binary("Maximum", port, least, &ty))
+    }
+
     /// Adds the layer of a result.
     pub(super) fn result(&mut self, name: &str, mut port: Port, ty: &TensorType) {
-        let shared = matches!(self.written.net.layers[port.layer].operation, CONST | PARAMETER);
+        let shared = matches!(self.written.net.layers[port.layer].operation, CONST | PARAMETER | READ_VALUE);
         if shared || self.results.contains(&port) {
             port = self.convert(port, &ty.with_elem(stored(&ty.elem)));
         }

@@ -16,7 +16,10 @@ pub static NPU: Device = Device {
     name: "openvino-npu",
     about: "Intel NPU, through OpenVINO",
     format: Format::Openvino,
-    target: target::target(kernel, Some(Limits { name: "openvino-npu", rule, lacks: &[], quantized_interface: true })),
+    target: target::target(
+        kernel,
+        Some(Limits { name: "openvino-npu", rule, lacks: &[], quantized_interface: true, keeps_states: false }),
+    ),
     operators: || OPERATORS.to_vec(),
     split: None,
     standard_qdq: false,

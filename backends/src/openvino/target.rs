@@ -33,7 +33,10 @@ pub(super) const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>, de
         half_graphs: true,
         half_values: false,
         open_batch: true,
-        keeps_states: device.is_none(),
+        keeps_states: match &device {
+            None => true,
+            Some(device) => device.keeps_states,
+        },
         latency: Some(LATENCY),
         device,
     }

@@ -29,7 +29,10 @@ pub(super) const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>, de
         half_graphs: false,
         half_values: false,
         open_batch: false,
-        keeps_states: device.is_none(),
+        keeps_states: match &device {
+            None => true,
+            Some(device) => device.keeps_states,
+        },
         latency: Some(LATENCY),
         device,
     }

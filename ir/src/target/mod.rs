@@ -58,6 +58,8 @@ pub struct Device {
     pub lacks: &'static [Elem],
     /// True where inputs and outputs of a graph may be quantized.
     pub quantized_interface: bool,
+    /// As [`Target::keeps_states`].
+    pub keeps_states: bool,
 }
 
 impl Target {

@@ -18,7 +18,7 @@ pub static ORT_WEB: Device = Device {
     target: target::target(
         kernel,
         StorageType::U8,
-        Some(Limits { name: "ort-web", rule, lacks: &[], quantized_interface: true }),
+        Some(Limits { name: "ort-web", rule, lacks: &[], quantized_interface: true, keeps_states: false }),
     ),
     operators: || [&operators::with_common(tensorrt::OWN), OTHERS].concat(),
     split: None,

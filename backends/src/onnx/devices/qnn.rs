@@ -23,7 +23,7 @@ pub static QNN: Device = Device {
     target: target::target(
         kernel,
         StorageType::U8,
-        Some(Limits { name: "qnn", rule, lacks: &[], quantized_interface: true }),
+        Some(Limits { name: "qnn", rule, lacks: &[], quantized_interface: true, keeps_states: false }),
     ),
     operators: || operators::with_common(&[]),
     split: Some(Split { takes: Takes::Node(takes), fast: "on the NPU", rest_is_unlimited: true, ..Split::ACCELERATOR }),

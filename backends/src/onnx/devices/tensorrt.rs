@@ -24,7 +24,13 @@ pub static TENSORRT: Device = Device {
     target: target::target(
         kernel,
         StorageType::I8,
-        Some(Limits { name: "tensorrt", rule, lacks: &[Elem::I8, Elem::I16], quantized_interface: false }),
+        Some(Limits {
+            name: "tensorrt",
+            rule,
+            lacks: &[Elem::I8, Elem::I16],
+            quantized_interface: false,
+            keeps_states: false,
+        }),
     ),
     operators: || operators::with_common(OWN),
     split: None,

@@ -20,7 +20,10 @@ pub static EDGETPU: Device = Device {
     name: "edgetpu",
     about: "Google Coral Edge TPU, with LiteRT on the CPU",
     format: Format::Tflite,
-    target: target::target(kernel, Some(Limits { name: "edgetpu", rule, lacks: &[], quantized_interface: true })),
+    target: target::target(
+        kernel,
+        Some(Limits { name: "edgetpu", rule, lacks: &[], quantized_interface: true, keeps_states: false }),
+    ),
     operators: || OPERATORS.iter().map(|(_, name)| *name).collect(),
     split: Some(Split { takes: Takes::Written(takes), rest_is_unlimited: true, one_part: true, ..Split::ACCELERATOR }),
     standard_qdq: false,

@@ -15,7 +15,8 @@ pub static TFLM: Device = device("tflm", "TensorFlow Lite for Microcontrollers, 
 
 /// A device with these kernels, which may divide the operators between them and faster ones.
 pub(super) const fn device(name: &'static str, about: &'static str, split: Option<Split>) -> Device {
-    let limits = Limits { name, rule, lacks: &[Elem::I64, Elem::F16], quantized_interface: true };
+    let limits =
+        Limits { name, rule, lacks: &[Elem::I64, Elem::F16], quantized_interface: true, keeps_states: split.is_none() };
     Device {
         name,
         about,
@@ -35,8 +36,10 @@ pub(crate) const OPERATORS: &[(&str, &str)] = &[
     ("ARG_MAX", "ArgMax"),
     ("ARG_MIN", "ArgMin"),
     ("AVERAGE_POOL_2D", "AveragePool2D"),
+    ("ASSIGN_VARIABLE", "AssignVariable"),
     ("BATCH_MATMUL", "BatchMatMul"),
     ("BROADCAST_TO", "BroadcastTo"),
+    ("CALL_ONCE", "CallOnce"),
     ("CAST", "Cast"),
     ("CEIL", "Ceil"),
     ("CONCATENATION", "Concatenation"),
@@ -80,6 +83,7 @@ pub(crate) const OPERATORS: &[(&str, &str)] = &[
     ("PADV2", "PadV2"),
     ("PRELU", "Prelu"),
     ("QUANTIZE", "Quantize"),
+    ("READ_VARIABLE", "ReadVariable"),
     ("REDUCE_ALL", "ReduceAll"),
     ("REDUCE_MAX", "ReduceMax"),
     ("REDUCE_MIN", "ReduceMin"),
@@ -104,6 +108,7 @@ pub(crate) const OPERATORS: &[(&str, &str)] = &[
     ("TANH", "Tanh"),
     ("TRANSPOSE", "Transpose"),
     ("TRANSPOSE_CONV", "TransposeConv"),
+    ("VAR_HANDLE", "VarHandle"),
 ];
 
 /// The table of the target without what the device lacks. No kernel computes with quantized weights and float

@@ -17,7 +17,7 @@ pub static XNNPACK: Device = Device {
     format: Format::Tflite,
     target: target::target(
         target::kernel,
-        Some(Limits { name: "xnnpack", rule: |_, _| None, lacks: &[], quantized_interface: true }),
+        Some(Limits { name: "xnnpack", rule: |_, _| None, lacks: &[], quantized_interface: true, keeps_states: false }),
     ),
     operators: || BOTH.iter().chain(REAL).map(|(_, name)| *name).collect(),
     split: Some(Split {

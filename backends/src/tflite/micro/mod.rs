@@ -6,7 +6,7 @@ mod arena;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use qcc_formats::tflite::{BuiltinOperator, Model, OperatorCode, Tensor};
+use qcc_formats::tflite::{BuiltinOperator, Model, Operator, OperatorCode, Options, Tensor};
 use qcc_ir::diagnostic::Diagnostic;
 
 use super::devices::OPERATORS;
@@ -99,6 +99,16 @@ fn header_text(model: &Model, labels: &[String], name: &str, length: u64) -> Res
             let tensors = indices.iter().filter_map(|&i| graph.tensors.get(usize::try_from(i).ok()?));
             tensors.enumerate().for_each(|(i, t)| port(&mut text, kind, i, t));
         }
+    }
+    let handle = |op: &&Operator| matches!(op.options, Options::VarHandle(_));
+    let states = model.subgraphs.first().map_or(0, |graph| graph.operators.iter().filter(handle).count());
+    if states > 0 {
+        _ = write!(
+            text,
+            "\n// Values that are kept from run to run, for which the interpreter takes\n\
+             // tflite::MicroResourceVariables::Create(allocator, kStateCount).\n\
+             inline constexpr int kStateCount = {states};\n"
+        );
     }
     if !labels.is_empty() {
         let all: String = labels.iter().map(|label| format!("    {},\n", literal(label))).collect();
