@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exact::ExactSum;
 use super::products::Products;
+use super::spread::Spread;
 
 /// The maximum number of bins of a histogram.
 const BINS: usize = 2048;
@@ -23,10 +24,10 @@ const MOST: u64 = 1 << 48;
 
 /// A histogram with fixed edges: the width of a bin is a power of two, and its edges are multiples of the width. Bins
 /// of one width consist of whole bins of any smaller width, so that merging is exact. The width of a merged histogram is
-/// the smallest one, not below that of any part, with which all numbers are in at most 2048 bins. That follows from
+/// the smallest one, not below that of any part, with which all numbers are in at most `MOST` bins. That follows from
 /// the numbers alone: neither the order of merges nor their grouping affects it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Histogram {
+pub struct Histogram<const MOST: usize = BINS> {
     /// The width of a bin is `2^exponent`.
     exponent: i32,
     /// Bin 0 covers `[first, first + 1)` widths.
@@ -34,11 +35,11 @@ pub struct Histogram {
     counts: Vec<u64>,
 }
 
-impl Histogram {
+impl<const MOST: usize> Histogram<MOST> {
     /// Empty bins for numbers in `min..=max`.
-    fn covering(min: f32, max: f32) -> Self {
+    pub(super) fn covering(min: f32, max: f32) -> Self {
         let span = (f64::from(max) - f64::from(min)).max(f64::from(max.abs().max(min.abs())) * 1e-6).max(1e-30);
-        let exponent = libm::log2(span / (BINS as f64 - 2.0)).ceil() as i32;
+        let exponent = libm::log2(span / (MOST as f64 - 2.0)).ceil() as i32;
         let index = |x: f32| libm::scalbn(f64::from(x), -exponent).floor() as i64;
         let (first, last) = (index(min), index(max));
         Histogram { exponent, first, counts: vec![0; (last - first + 1) as usize] }
@@ -71,6 +72,25 @@ impl Histogram {
         self.counts.iter_mut().zip(counts).for_each(|(all, [a, b])| *all += u64::from(a) + u64::from(b));
     }
 
+    /// Counts a number in the range that the histogram covers.
+    pub(super) fn add(&mut self, x: f32) {
+        self.add_times(x, 1);
+    }
+
+    /// Counts a number in the range that the histogram covers so many times.
+    pub(super) fn add_times(&mut self, x: f32, times: u64) {
+        let bin = libm::scalbn(f64::from(x), -self.exponent).floor() as i64 - self.first;
+        let last = self.counts.len().saturating_sub(1);
+        if let Some(count) = self.counts.get_mut((bin.max(0) as usize).min(last)) {
+            *count += times;
+        }
+    }
+
+    /// True if it covers no number.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
     /// Merges pairs of bins until the width is `2^exponent`.
     fn widen(&mut self, exponent: i32) {
         while self.exponent < exponent {
@@ -85,7 +105,7 @@ impl Histogram {
     }
 
     /// Adds the counts of another histogram.
-    pub fn merge(&mut self, mut other: Histogram) {
+    pub fn merge(&mut self, mut other: Self) {
         if other.counts.is_empty() {
             return;
         }
@@ -95,11 +115,11 @@ impl Histogram {
         }
         self.widen(other.exponent);
         other.widen(self.exponent);
-        let end = |h: &Histogram| h.first + h.counts.len() as i64;
-        let ends = |a: &Histogram, b: &Histogram| (a.first.min(b.first), end(a).max(end(b)));
+        let end = |h: &Self| h.first + h.counts.len() as i64;
+        let ends = |a: &Self, b: &Self| (a.first.min(b.first), end(a).max(end(b)));
         let (mut first, mut last) = ends(self, &other);
         // Widening comes first: two narrow histograms that are far apart would need too many bins.
-        while last - first > BINS as i64 {
+        while last - first > MOST as i64 {
             self.widen(self.exponent + 1);
             other.widen(self.exponent);
             (first, last) = ends(self, &other);
@@ -114,8 +134,8 @@ impl Histogram {
     }
 
     /// True if sizes and positions are those of a histogram of single-precision numbers.
-    fn is_valid(&self) -> bool {
-        self.counts.len() <= BINS && self.exponent.abs() < 256 && self.first.abs() < 1 << 40
+    pub(super) fn is_valid(&self) -> bool {
+        self.counts.len() <= MOST && self.exponent.abs() < 256 && self.first.abs() < 1 << 40
     }
 
     /// The centre and the count of each bin that is not empty, in ascending order.
@@ -165,6 +185,9 @@ pub struct Channels {
     means: Vec<ExactSum>,
     /// The maximum of each channel, 0 if all numbers are negative.
     pub largest: Vec<f32>,
+    /// The distribution of each channel, where it was requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) spread: Option<Spread>,
 }
 
 impl Stats {
@@ -276,6 +299,44 @@ impl Stats {
         Stats { products, ..self }
     }
 
+    /// The same with the distributions of the channels along `axes`, of one tensor of shape `extents`. Those have statistics
+    /// of channels already.
+    pub(super) fn with_spread(mut self, values: &[f32], extents: &[usize], axes: &[usize]) -> Self {
+        for channels in self.channels.iter_mut().filter(|channels| axes.contains(&channels.axis)) {
+            channels.spread = Some(Spread::of(values, extents, channels.axis));
+        }
+        self
+    }
+
+    /// The number of channels along `axis` whose distributions are known.
+    pub fn distributions(&self, axis: usize) -> Option<usize> {
+        self.along(axis)?.spread.as_ref().map(Spread::channels)
+    }
+
+    /// The statistics of the value with each channel along `axis` times a factor, if the distributions of these channels are
+    /// known. Those of other axes are not.
+    pub(crate) fn scaled(&self, axis: usize, factors: &[f32]) -> Option<Self> {
+        let channels = self.along(axis)?;
+        let spread = channels.spread.as_ref().filter(|spread| spread.channels() == factors.len())?;
+        let [min, max] = spread.extremes(factors);
+        let means = self.channel_means(axis)?.into_iter().zip(factors);
+        let samples = self.samples.max(1) as f64;
+        let means = means.map(|(mean, &factor)| ExactSum::of(mean * f64::from(factor) * samples)).collect();
+        let largest = channels.largest.iter().zip(factors).map(|(x, factor)| x * factor).collect();
+        Some(Stats {
+            min,
+            max,
+            // The extremes of single samples are not known.
+            extremes: [min, max].map(|x| ExactSum::of(f64::from(x) * samples)),
+            halves: self.halves.map(|half| half.map(|_| [min, max])),
+            samples: self.samples,
+            not_finite: self.not_finite,
+            histogram: spread.histogram(factors),
+            channels: vec![Channels { axis, means, largest, spread: None }],
+            products: None,
+        })
+    }
+
     /// The number of channels of the second moments, if they were requested.
     pub fn products(&self) -> Option<usize> {
         self.products.as_ref().map(Products::extent)
@@ -290,8 +351,9 @@ impl Stats {
     /// Adds the statistics of the channels along another axis for the same samples.
     fn add_channels(&mut self, channels: Channels) {
         let place = self.channels.partition_point(|own| own.axis < channels.axis);
-        if self.channels.get(place).is_none_or(|own| own.axis != channels.axis) {
-            self.channels.insert(place, channels);
+        match self.channels.get_mut(place).filter(|own| own.axis == channels.axis) {
+            Some(own) => own.spread = own.spread.take().or(channels.spread),
+            None => self.channels.insert(place, channels),
         }
     }
 
@@ -300,7 +362,9 @@ impl Stats {
     pub fn is_valid(&self) -> bool {
         let ordered = |&[lo, hi]: &[f32; 2]| lo.is_finite() && hi.is_finite() && lo <= hi;
         let ascends = self.channels.windows(2).all(|pair| pair[0].axis < pair[1].axis);
-        let channels = |c: &Channels| c.means.len() == c.largest.len() && c.largest.iter().all(|x| x.is_finite());
+        let spread = |c: &Channels| c.spread.as_ref().is_none_or(|s| s.channels() == c.means.len() && s.is_valid());
+        let channels =
+            |c: &Channels| c.means.len() == c.largest.len() && c.largest.iter().all(|x| x.is_finite()) && spread(c);
         let counts = self.histogram.counts.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
         counts.max(self.samples).max(self.not_finite) <= MOST
             && ordered(&[self.min, self.max])
@@ -336,13 +400,17 @@ impl Channels {
         }
         let each = values.len() as f64 / channels.max(1) as f64;
         let means = sums.into_iter().map(|sum| ExactSum::of(sum / each)).collect();
-        (Channels { axis, means, largest }, all)
+        (Channels { axis, means, largest, spread: None }, all)
     }
 
     /// Merges the statistics of other samples along the same axis.
     fn merge(&mut self, other: &Channels) {
         self.means.iter_mut().zip(&other.means).for_each(|(own, theirs)| own.add(theirs));
         self.largest.iter_mut().zip(&other.largest).for_each(|(a, b)| *a = a.max(*b));
+        match (&mut self.spread, &other.spread) {
+            (Some(own), Some(theirs)) => own.merge(theirs),
+            (own, theirs) => *own = theirs.clone().or(own.take()),
+        }
     }
 }
 

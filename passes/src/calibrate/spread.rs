@@ -1,0 +1,174 @@
+//! The distribution of the numbers of each channel of a value, from which that of the value with scaled channels follows.
+
+use qcc_ir::vector::summary;
+use serde::{Deserialize, Serialize};
+
+use super::reading::spread;
+use super::stats::Histogram;
+
+/// The maximum number of bins of a channel.
+const BINS: usize = 64;
+
+/// The numbers of one tensor that are counted. Extremes use all.
+const COUNTED: usize = 1 << 15;
+
+/// The numbers of one channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Channel {
+    min: f32,
+    max: f32,
+    histogram: Histogram<BINS>,
+}
+
+/// The numbers of each channel along an axis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Spread(Vec<Channel>);
+
+impl Spread {
+    /// Those of one tensor of shape `extents`. Infinities and NaNs are left out.
+    pub(super) fn of(values: &[f32], extents: &[usize], axis: usize) -> Self {
+        let (channels, inner) = (extents[axis], extents[axis + 1..].iter().product::<usize>().max(1));
+        let mut extremes = vec![[f32::INFINITY, f32::NEG_INFINITY]; channels];
+        let mut add = |channel: usize, lo: f32, hi: f32| {
+            let [min, max]: &mut [f32; 2] = &mut extremes[channel];
+            (*min, *max) = (min.min(lo), max.max(hi));
+        };
+        for (i, run) in values.chunks(inner).enumerate() {
+            let (sum, lo, hi) = summary(run);
+            match sum.is_finite() {
+                true => add(i % channels, lo, hi),
+                false => run.iter().filter(|x| x.is_finite()).for_each(|&x| add(i % channels, x, x)),
+            }
+        }
+        let empty = |[min, max]: [f32; 2]| match min <= max {
+            // Which zero is the minimum of both zeros depends on their order.
+            true => Channel { min: min + 0.0, max: max + 0.0, histogram: Histogram::covering(min, max) },
+            false => Channel { min: 0.0, max: 0.0, histogram: Histogram::default() },
+        };
+        let mut all: Vec<Channel> = extremes.into_iter().map(empty).collect();
+        let positions = values.len() / channels.max(1);
+        for at in spread(positions, COUNTED.div_ceil(channels.max(1)), 0) {
+            let first = at / inner * channels * inner + at % inner;
+            for (channel, own) in all.iter_mut().enumerate() {
+                let x = values[first + channel * inner];
+                if x.is_finite() {
+                    own.histogram.add(x);
+                }
+            }
+        }
+        Spread(all)
+    }
+
+    /// Adds the numbers of other samples.
+    pub(super) fn merge(&mut self, other: &Spread) {
+        for (own, theirs) in self.0.iter_mut().zip(&other.0) {
+            if theirs.histogram.is_empty() {
+                continue;
+            }
+            if own.histogram.is_empty() {
+                *own = theirs.clone();
+                continue;
+            }
+            (own.min, own.max) = (own.min.min(theirs.min), own.max.max(theirs.max));
+            own.histogram.merge(theirs.histogram.clone());
+        }
+    }
+
+    /// The number of channels.
+    pub(crate) fn channels(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The largest magnitude of each channel.
+    pub(crate) fn magnitudes(&self) -> impl Iterator<Item = f32> + '_ {
+        self.0.iter().map(|channel| channel.max.max(-channel.min))
+    }
+
+    /// The minimum and the maximum of all channels times their factors.
+    pub(super) fn extremes(&self, factors: &[f32]) -> [f32; 2] {
+        let each = self.0.iter().zip(factors).filter(|(channel, _)| !channel.histogram.is_empty());
+        let all = each.fold([f32::INFINITY, f32::NEG_INFINITY], |[lo, hi], (channel, factor)| {
+            [lo.min(channel.min * factor), hi.max(channel.max * factor)]
+        });
+        if all[0] <= all[1] { all } else { [0.0, 0.0] }
+    }
+
+    /// The distribution of all channels times their factors.
+    pub(super) fn histogram(&self, factors: &[f32]) -> Histogram {
+        let [min, max] = self.extremes(factors);
+        let mut all = Histogram::covering(min, max);
+        for (channel, factor) in self.0.iter().zip(factors) {
+            for (x, count) in channel.histogram.bins() {
+                all.add_times((x.clamp(channel.min, channel.max) * factor).clamp(min, max), count);
+            }
+        }
+        all
+    }
+
+    /// For each channel, the mean of a function of the numbers.
+    pub(crate) fn means<'a>(&'a self, f: &'a dyn Fn(usize, f32) -> f32) -> impl Iterator<Item = f64> + 'a {
+        self.0.iter().enumerate().map(move |(i, channel)| {
+            let bins = channel.histogram.bins().map(|(x, n)| (x.clamp(channel.min, channel.max), n as f64));
+            let (sum, count) = bins.fold((0.0, 0.0), |(sum, count), (x, n)| (sum + f64::from(f(i, x)) * n, count + n));
+            if count > 0.0 { sum / count } else { 0.0 }
+        })
+    }
+
+    /// True if numbers are finite and in order, and sizes are within their limits.
+    pub(super) fn is_valid(&self) -> bool {
+        self.0.iter().all(|c| c.min.is_finite() && c.max.is_finite() && c.min <= c.max && c.histogram.is_valid())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use qcc_ir::Shape;
+    use qcc_ir::testing::numbers;
+
+    fn sample(rows: usize, seed: u64) -> Spread {
+        let x = numbers(Shape::known(&[rows, 3, 2]), seed);
+        let own: Vec<f32> = x.floats().iter().enumerate().map(|(i, x)| x * [0.01, 1.0, 50.0][i / 2 % 3]).collect();
+        Spread::of(&own, &[rows, 3, 2], 1)
+    }
+
+    proptest! {
+        #[test]
+        fn order_and_grouping_do_not_matter(rows in prop::collection::vec(0usize..30, 2..8), cut in 1usize..7) {
+            let cut = cut.min(rows.len() - 1);
+            let each: Vec<Spread> = rows.iter().enumerate().map(|(i, &n)| sample(n, i as u64)).collect();
+            let merged = |parts: &[Spread]| {
+                let mut all = parts[0].clone();
+                parts[1..].iter().for_each(|part| all.merge(part));
+                all
+            };
+            let (all, mut last) = (merged(&each), merged(&each[cut..]));
+            last.merge(&merged(&each[..cut]));
+            prop_assert_eq!(&all, &last);
+            prop_assert!(all.is_valid());
+        }
+    }
+
+    /// Dividing channels by their magnitudes makes them alike, and the histogram counts all numbers.
+    #[test]
+    fn factors_apply_to_channels() {
+        let spread = sample(100, 1);
+        let inverse: Vec<f32> = spread.magnitudes().map(|m| 1.0 / m).collect();
+        assert!(inverse[0] > 50.0 && inverse[2] < 0.05, "{inverse:?}");
+        let [lo, hi] = spread.extremes(&inverse);
+        assert!((-1.001..-0.9).contains(&lo) && (0.9..1.001).contains(&hi), "{lo} {hi}");
+        assert_eq!(spread.histogram(&inverse).bins().map(|b| b.1).sum::<u64>(), 600);
+        let squares: Vec<f64> = spread.means(&|i, x| (x * inverse[i]).powi(2)).collect();
+        assert!(squares.iter().all(|s| (0.2..0.5).contains(s)), "{squares:?}");
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_left_out() {
+        let spread = Spread::of(&[1.0, f32::NAN, -2.0, f32::INFINITY], &[2, 2], 1);
+        assert_eq!(spread.extremes(&[1.0, 1.0]), [-2.0, 1.0]);
+        assert!(spread.is_valid());
+    }
+}

@@ -1,0 +1,271 @@
+//! Scales of the channels of an activation that may move from what computes it to the products that read it.
+//!
+//! A product of `x / s` and a weight whose input channels are multiplied by `s` is that of `x` and the weight, for any
+//! positive scales `s`. The division is part of a weight, a bias or another constant where the nodes in between commute with
+//! it, such as a Relu.
+
+use qcc_ir::error::TypeError;
+use qcc_ir::ops::{Binary, BinaryFn, Clamp, Op, QuantRule, UnaryFn};
+use qcc_ir::{Dim, Elem, Graph, NodeId, Shape, Tensor, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::axes::{is_depthwise, output_axis, summed_axis, weight_axis};
+
+/// An activation whose channels may be scaled.
+#[derive(Clone, Debug)]
+pub(crate) struct Scalable {
+    /// The activation.
+    pub(crate) value: ValueId,
+    /// The axis of its channels.
+    pub(crate) axis: usize,
+    /// The number of channels.
+    pub(crate) channels: usize,
+    /// All products with constant weights that read it.
+    pub(crate) products: Vec<NodeId>,
+    /// The nodes that compute the scaled activation, from the activation back to the one with the constant that takes the
+    /// scales.
+    steps: Vec<NodeId>,
+    /// Other nodes read what the steps compute.
+    shared: bool,
+}
+
+impl Scalable {
+    /// All of a graph, in order.
+    pub(crate) fn all(g: &Graph) -> Vec<Scalable> {
+        let mut products: FxHashMap<(ValueId, usize), Vec<NodeId>> = FxHashMap::default();
+        let order = g.order();
+        for &n in order.iter().filter(|&&n| takes_scales(g, n)) {
+            products.entry((g.operand(n, 0), summed_axis(g, n))).or_default().push(n);
+        }
+        let values = order.iter().flat_map(|&n| g.results(n));
+        let axes = values.flat_map(|v| (0..g.ty(v).rank()).map(move |axis| (v, axis)));
+        axes.filter_map(|(v, axis)| Scalable::of(g, v, axis, products.remove(&(v, axis))?)).collect()
+    }
+
+    fn of(g: &Graph, value: ValueId, axis: usize, products: Vec<NodeId>) -> Option<Self> {
+        let channels = g.ty(value).shape.dims()[axis].known().filter(|&n| n > 1)?;
+        let readers: FxHashSet<NodeId> = products.iter().copied().collect();
+        let none_else = |v: ValueId, by: &dyn Fn(NodeId) -> bool| !g.is_output(v) && g.users(v).iter().all(|u| by(u.0));
+        let mut alone = none_else(value, &|n| readers.contains(&n));
+        let (mut steps, mut v) = (vec![value.node], value);
+        loop {
+            let n = v.node;
+            match step(g, v, axis)? {
+                Step::Takes { cheap } if alone || cheap => break,
+                // Another node divides the activation, which stays as it is for its other users.
+                Step::Takes { .. } | Step::Ends if v == value && g.op(n).quant_rule() == QuantRule::Float => {
+                    steps.clear();
+                    break;
+                }
+                Step::Takes { .. } | Step::Ends => return None,
+                Step::Passes { cheap } if alone || cheap => {
+                    v = moved(g, n)?;
+                    alone &= none_else(v, &|user| user == n);
+                    steps.push(v.node);
+                }
+                Step::Passes { .. } => return None,
+            }
+        }
+        Some(Scalable { value, axis, channels, products, shared: !alone, steps })
+    }
+
+    /// The values that are computed divided by the scales, each of which has the channels along the same axis.
+    pub(crate) fn scaled(&self) -> impl Iterator<Item = ValueId> + '_ {
+        std::iter::once(self.value).chain(self.steps.iter().skip(1).map(|n| n.value(0)))
+    }
+
+    /// All products whose weights take the scales, or their inverse.
+    pub(crate) fn contractions<'a>(&'a self, g: &'a Graph) -> impl Iterator<Item = NodeId> + 'a {
+        let first = self.steps.last().copied().filter(|&n| g.op(n).is_contraction());
+        self.products.iter().copied().chain(first)
+    }
+
+    /// True if the graph gets more nodes.
+    pub(crate) fn adds_nodes(&self) -> bool {
+        self.shared || self.steps.is_empty()
+    }
+
+    /// Makes the products read the activation divided by `scales`, one for each channel. What computes the activation itself
+    /// remains for its other users. Returns the values that are divided, each with the new one.
+    ///
+    /// # Errors
+    /// If a node cannot be added.
+    pub(crate) fn apply(&self, g: &mut Graph, scales: &[f32]) -> Result<Vec<(ValueId, ValueId)>, TypeError> {
+        let inverse: Vec<f32> = scales.iter().map(|s| 1.0 / s).collect();
+        let origin = g.origin(self.value.node).clone();
+        let made = match self.steps.is_empty() {
+            true => {
+                let rank = g.ty(self.value).rank();
+                let factors = g.add_const(along(rank, self.axis, inverse), origin.clone());
+                let divided = g.add1(Binary { f: BinaryFn::Mul }, &[self.value, factors], origin)?;
+                vec![(self.value, divided)]
+            }
+            false => self.recomputed(g, &inverse)?,
+        };
+        let Some(&(_, x)) = made.last() else { return Ok(Vec::new()) };
+        for &n in &self.products {
+            let (op, weight) = (g.op(n).clone(), g.operand(n, 1));
+            let Some(w) = g.constant(weight) else { continue };
+            let (w, origin) = (times(w, weight_axis(&op, w), scales), g.origin(weight.node).clone());
+            let scaled = g.add_const(w, origin);
+            g.set_operand(n, 0, x);
+            g.set_operand(n, 1, scaled);
+        }
+        Ok(made)
+    }
+
+    /// Computes the activation again, divided.
+    fn recomputed(&self, g: &mut Graph, inverse: &[f32]) -> Result<Vec<(ValueId, ValueId)>, TypeError> {
+        let mut made: Vec<(ValueId, ValueId)> = Vec::new();
+        for &n in self.steps.iter().rev() {
+            let (op, origin, mut operands) = (g.op(n).clone(), g.origin(n).clone(), g.operands(n));
+            if let Some(&(old, new)) = made.last() {
+                operands.iter_mut().filter(|v| **v == old).for_each(|v| *v = new);
+            }
+            let rank = g.ty(n.value(0)).rank();
+            for i in scaled_operands(g, n, made.is_empty()) {
+                let Some(c) = g.constant(operands[i]) else { continue };
+                let axis = match (&op, i) {
+                    (Op::Binary(_) | Op::LayerNorm(_), _) => None,
+                    (_, 1) => Some(output_axis(&op, c)),
+                    _ => Some(0),
+                };
+                let divided = match axis {
+                    Some(axis) => times(c, axis, inverse),
+                    None => broadcast_times(c, rank, self.axis, inverse),
+                };
+                let origin = g.origin(operands[i].node).clone();
+                operands[i] = g.add_const(divided, origin);
+            }
+            let new = g.add_typed(op, &operands, g.result_types(n), origin)?;
+            made.push((n.value(0), new.value(0)));
+        }
+        Ok(made)
+    }
+}
+
+/// What a node does with scales of the channels of its result.
+enum Step {
+    /// Its constants take them. Computing it once more costs little if it is `cheap`.
+    Takes { cheap: bool },
+    /// It gives scaled results for scaled operands.
+    Passes { cheap: bool },
+    /// Neither.
+    Ends,
+}
+
+fn step(g: &Graph, v: ValueId, axis: usize) -> Option<Step> {
+    let (n, rank) = (v.node, g.ty(v).rank());
+    if g.ty(v).elem != Elem::F32 || g.constant(v).is_some() {
+        return None;
+    }
+    let constant = |i: usize| g.operands(n).get(i).and_then(|&v| g.constant(v));
+    Some(match g.op(n) {
+        Op::LayerNorm(l) if l.axis + 1 == rank && axis == l.axis && g.operand_count(n) > 1 => {
+            match (1..g.operand_count(n)).all(|i| constant(i).is_some()) {
+                true => Step::Takes { cheap: false },
+                false => Step::Ends,
+            }
+        }
+        op @ (Op::MatMul(_) | Op::Conv(_)) if axis == summed_axis_of_result(op, rank) => {
+            let known = constant(1).is_some_and(|w| w.dims().len() == weight_rank(op, rank));
+            match known && (g.operand_count(n) < 3 || constant(2).is_some()) {
+                true => Step::Takes { cheap: false },
+                false => Step::Ends,
+            }
+        }
+        Op::Binary(b) => {
+            let fits = |c: &Tensor| broadcasts(c, rank, axis);
+            match (b.f, constant(0), constant(1)) {
+                (BinaryFn::Mul, Some(c), None) | (BinaryFn::Mul, None, Some(c)) if fits(c) => {
+                    Step::Takes { cheap: true }
+                }
+                (BinaryFn::Add | BinaryFn::Sub, Some(c), None) | (BinaryFn::Add | BinaryFn::Sub, None, Some(c))
+                    if fits(c) =>
+                {
+                    Step::Passes { cheap: true }
+                }
+                (BinaryFn::Prelu, None, Some(_)) => Step::Passes { cheap: true },
+                _ => Step::Ends,
+            }
+        }
+        Op::Clamp(c) if *c == Clamp::RELU => Step::Passes { cheap: true },
+        Op::Unary(u) if matches!(u.f, UnaryFn::LeakyRelu { .. } | UnaryFn::Abs | UnaryFn::Neg) => {
+            Step::Passes { cheap: true }
+        }
+        Op::Pool(_) if axis == 1 => Step::Passes { cheap: false },
+        _ => Step::Ends,
+    })
+}
+
+/// The operand of a node that passes scales on which is not constant, if it has the shape of the result or is an image.
+fn moved(g: &Graph, n: NodeId) -> Option<ValueId> {
+    let mut all = g.operands(n).into_iter().filter(|&v| g.constant(v).is_none());
+    let v = all.next().filter(|_| all.next().is_none())?;
+    (matches!(g.op(n), Op::Pool(_)) || g.ty(v).shape == g.ty(n.value(0)).shape).then_some(v)
+}
+
+/// The constants of a node that are divided: of the `first` node all of its constants but filters' biases that it lacks, of
+/// the others those that are added.
+fn scaled_operands(g: &Graph, n: NodeId, first: bool) -> Vec<usize> {
+    let constants = || (0..g.operand_count(n)).filter(|&i| g.constant(g.operand(n, i)).is_some());
+    match g.op(n) {
+        Op::Binary(Binary { f: BinaryFn::Add | BinaryFn::Sub }) => constants().collect(),
+        Op::Binary(Binary { f: BinaryFn::Mul }) if first => constants().collect(),
+        Op::LayerNorm(_) | Op::MatMul(_) | Op::Conv(_) if first => constants().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// True for a product whose weight can take scales of the channels of the activation.
+fn takes_scales(g: &Graph, n: NodeId) -> bool {
+    let Some(w) = g.operands(n).get(1).and_then(|&w| g.constant(w)) else { return false };
+    let x = g.operand(n, 0);
+    let op = g.op(n);
+    let kind = match op {
+        Op::MatMul(_) => w.dims().len() == 2,
+        Op::Conv(c) => c.groups == 1 || is_depthwise(c, w),
+        _ => false,
+    };
+    kind && g.ty(x).elem == Elem::F32 && w.ty().elem == Elem::F32 && g.constant(x).is_none()
+}
+
+fn weight_rank(op: &Op, rank: usize) -> usize {
+    if matches!(op, Op::MatMul(_)) { 2 } else { rank }
+}
+
+/// The axis of the channels of the result of a product.
+fn summed_axis_of_result(op: &Op, rank: usize) -> usize {
+    if matches!(op, Op::MatMul(_)) { rank - 1 } else { 1 }
+}
+
+/// Factors along an axis of a value of some rank.
+fn along(rank: usize, axis: usize, factors: Vec<f32>) -> Tensor {
+    let dims: Vec<usize> = (0..rank).map(|i| if i == axis { factors.len() } else { 1 }).collect();
+    Tensor::from_vec(Shape::known(&dims), factors)
+}
+
+/// The tensor times factors along an axis.
+fn times(t: &Tensor, axis: usize, factors: &[f32]) -> Tensor {
+    let inner = t.dims()[axis + 1..].iter().product::<usize>().max(1);
+    let scaled = t.floats().iter().enumerate().map(|(i, x)| x * factors[i / inner % factors.len()]).collect();
+    Tensor::from_vec(t.ty().shape.clone(), scaled)
+}
+
+/// True if a constant that broadcasts to a value of some rank has the channels along its axis, or one number for all.
+fn broadcasts(c: &Tensor, rank: usize, axis: usize) -> bool {
+    let dims = c.ty().shape.dims();
+    let place = (axis + dims.len()).checked_sub(rank);
+    c.ty().elem == Elem::F32
+        && dims.len() <= rank
+        && (c.len() == 1 || place.is_some_and(|place| dims[place] != Dim::Known(1)))
+}
+
+/// A constant that broadcasts to a value of some rank, times factors along an axis of the value.
+fn broadcast_times(c: &Tensor, rank: usize, axis: usize, factors: &[f32]) -> Tensor {
+    if c.len() == 1 {
+        let x = c.floats()[0];
+        return along(rank, axis, factors.iter().map(|f| x * f).collect());
+    }
+    times(c, axis + c.dims().len() - rank, factors)
+}
