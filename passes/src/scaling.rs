@@ -53,7 +53,7 @@ impl Scalable {
             match step(g, v, axis)? {
                 Step::Takes { cheap } if alone || cheap => break,
                 // Another node divides the activation, which stays as it is for its other users.
-                Step::Takes { .. } | Step::Ends if v == value && g.op(n).quant_rule() == QuantRule::Float => {
+                Step::Takes { .. } | Step::Ends if v == value && computes_floats(g.op(n)) => {
                     steps.clear();
                     break;
                 }
@@ -142,6 +142,11 @@ impl Scalable {
         }
         Ok(made)
     }
+}
+
+/// True if the result of a node is floating point before quantization, and the node is not an input.
+fn computes_floats(op: &Op) -> bool {
+    op.quant_rule() == QuantRule::Float && !matches!(op, Op::Input(_))
 }
 
 /// What a node does with scales of the channels of its result.
@@ -268,4 +273,53 @@ fn broadcast_times(c: &Tensor, rank: usize, axis: usize, factors: &[f32]) -> Ten
         return along(rank, axis, factors.iter().map(|f| x * f).collect());
     }
     times(c, axis + c.dims().len() - rank, factors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::assert_same;
+    use qcc_ir::text::{Weights, parse};
+
+    fn graph(text: &str) -> Graph {
+        parse(&format!("graph g {{ {text} }}"), &Weights::new()).unwrap_or_else(|e| panic!("{e}\n{text}"))
+    }
+
+    /// The names of the scalable values, whether nodes are added, and the number of products. Scaling all of them does not
+    /// change what the graph computes.
+    fn scaled(text: &str) -> Vec<(String, bool, usize)> {
+        let g = graph(text);
+        let mut scaled = g.clone();
+        let all = Scalable::all(&g);
+        for scalable in &all {
+            let scales: Vec<f32> = (0..scalable.channels).map(|i| 0.3 + 1.7 * i as f32).collect();
+            let made = scalable.apply(&mut scaled, &scales).unwrap();
+            assert_eq!(made.len(), scalable.scaled().count());
+        }
+        scaled.sweep();
+        scaled.verify().unwrap();
+        assert_same(&g, &scaled);
+        let name = |s: &Scalable| g.name(s.value).map_or_else(String::new, |name| name.to_string());
+        all.iter().map(|s| (name(s), s.adds_nodes(), s.products.len())).collect()
+    }
+
+    const CONV: &str = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
+
+    #[test]
+    fn filters_take_scales_through_activations_and_pools() {
+        let text = format!(
+            "%x: f32[1,2,6,6] = input
+            %w: f32[3,2,1,1] = const [1,-2,3,0.5,-1.5,2]  %b: f32[3] = const [0.5,-0.25,1]
+            %d: f32[3,1,2,2] = const [1,2,3,-4,5,6,-7,8,9,1,2,3]
+            %u: f32[2,3,1,1] = const [1,2,3,-4,5,6]  %s: f32[3,1,1] = const [0.1,0.2,0.3]
+            %0 = {CONV} %x, %w, %b
+            %1 \"relu\" = clamp(lo:0,hi:inf) %0
+            %2 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:3) %1, %d
+            %3 = binary(f:Prelu) %2, %s
+            %4 \"pool\" = pool(f:Max,window:[2,2],stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1]) %3
+            %5 = {CONV} %4, %u
+            output y = %5"
+        );
+        assert_eq!(scaled(&text), [("relu".into(), false, 1), ("pool".into(), false, 1)]);
+    }
 }

@@ -23,6 +23,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use qcc_ir::eval::RunError;
+use qcc_ir::ops::Op;
 use qcc_ir::{Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -88,19 +89,28 @@ impl CalibrationTable {
         self.get(v)?.along(axis)?.spread.as_ref()
     }
 
-    /// The range of a value with each channel along `axis` times a factor, if its distributions are known.
-    pub(crate) fn range_of_scaled(&self, v: ValueId, axis: usize, factors: &[f32]) -> Option<Range> {
-        Some(search(&self.get(v)?.scaled(axis, factors)?, self.method?, LEVELS, &|x| x))
+    /// The range of a value with such distributions of channels, each times a factor, if ranges follow from statistics.
+    pub(crate) fn range_of_scaled(&self, spread: &Spread, factors: &[f32]) -> Option<Range> {
+        let [min, max] = spread.extremes(factors);
+        let mut stats = Stats::within(min, max);
+        stats.histogram = spread.histogram(factors);
+        Some(search(&stats, self.method?, LEVELS, &|x| x))
     }
 
     /// Adds the statistics and the range of `new`, a value of `g`, which is the value `old` with each channel along `axis`
-    /// times a factor.
+    /// times a factor. The range of what clamps give is known before that of what they read.
     pub(crate) fn add_scaled(&mut self, g: &Graph, (old, new): (ValueId, ValueId), axis: usize, factors: &[f32]) {
         let Some((stats, method)) = self.get(old).and_then(|s| s.scaled(axis, factors)).zip(self.method) else {
             return;
         };
-        let range =
-            Search { stats: &stats, activation: Activation::behind(g, new), found_for: Vec::new() }.range(method);
+        let clamp = g.only_user(new).filter(|&n| matches!(g.op(n), Op::Clamp(_)));
+        let range = match clamp.and_then(|n| self.range(n.value(0))) {
+            // What the clamp cuts off is lost anyway, and other channels may be far wider there.
+            Some(behind) => behind,
+            None => {
+                Search { stats: &stats, activation: Activation::behind(g, new), found_for: Vec::new() }.range(method)
+            }
+        };
         self.ranges.insert(new, range);
         self.derived.insert(new, stats);
     }

@@ -21,10 +21,10 @@ struct Channel {
     histogram: Histogram<BINS>,
 }
 
-/// The numbers of each channel along an axis.
+/// The numbers of each channel along an axis, for either half of the samples; no channels if a half is empty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Spread(Vec<Channel>);
+pub(crate) struct Spread([Vec<Channel>; 2]);
 
 impl Spread {
     /// Those of one tensor of shape `extents`. Infinities and NaNs are left out.
@@ -58,39 +58,56 @@ impl Spread {
                 }
             }
         }
-        Spread(all)
+        Spread([all, Vec::new()])
+    }
+
+    /// The same, of samples that belong to the given half.
+    pub(super) fn in_half(mut self, second: bool) -> Self {
+        if second {
+            self.0.swap(0, 1);
+        }
+        self
     }
 
     /// Adds the numbers of other samples.
     pub(super) fn merge(&mut self, other: &Spread) {
         for (own, theirs) in self.0.iter_mut().zip(&other.0) {
-            if theirs.histogram.is_empty() {
+            if own.is_empty() {
+                own.clone_from(theirs);
                 continue;
             }
-            if own.histogram.is_empty() {
-                *own = theirs.clone();
-                continue;
-            }
-            (own.min, own.max) = (own.min.min(theirs.min), own.max.max(theirs.max));
-            own.histogram.merge(theirs.histogram.clone());
+            merge(own, theirs);
         }
     }
 
     /// The number of channels.
     pub(crate) fn channels(&self) -> usize {
-        self.0.len()
+        self.0[0].len().max(self.0[1].len())
+    }
+
+    /// The numbers of one half alone, if it has any.
+    pub(crate) fn half(&self, second: bool) -> Option<Spread> {
+        let half = &self.0[usize::from(second)];
+        (!half.is_empty()).then(|| Spread([half.clone(), Vec::new()]))
+    }
+
+    /// The channels of both halves, each with its index.
+    fn all(&self) -> impl Iterator<Item = (usize, &Channel)> {
+        self.0.iter().flat_map(|half| half.iter().enumerate())
     }
 
     /// The largest magnitude of each channel.
-    pub(crate) fn magnitudes(&self) -> impl Iterator<Item = f32> + '_ {
-        self.0.iter().map(|channel| channel.max.max(-channel.min))
+    pub(crate) fn magnitudes(&self) -> Vec<f32> {
+        let mut all = vec![0.0f32; self.channels()];
+        self.all().for_each(|(i, channel)| all[i] = all[i].max(channel.max).max(-channel.min));
+        all
     }
 
     /// The minimum and the maximum of all channels times their factors.
     pub(super) fn extremes(&self, factors: &[f32]) -> [f32; 2] {
-        let each = self.0.iter().zip(factors).filter(|(channel, _)| !channel.histogram.is_empty());
-        let all = each.fold([f32::INFINITY, f32::NEG_INFINITY], |[lo, hi], (channel, factor)| {
-            [lo.min(channel.min * factor), hi.max(channel.max * factor)]
+        let each = self.all().filter(|(_, channel)| !channel.histogram.is_empty());
+        let all = each.fold([f32::INFINITY, f32::NEG_INFINITY], |[lo, hi], (i, channel)| {
+            [lo.min(channel.min * factors[i]), hi.max(channel.max * factors[i])]
         });
         if all[0] <= all[1] { all } else { [0.0, 0.0] }
     }
@@ -99,26 +116,47 @@ impl Spread {
     pub(super) fn histogram(&self, factors: &[f32]) -> Histogram {
         let [min, max] = self.extremes(factors);
         let mut all = Histogram::covering(min, max);
-        for (channel, factor) in self.0.iter().zip(factors) {
+        for (i, channel) in self.all() {
             for (x, count) in channel.histogram.bins() {
-                all.add_times((x.clamp(channel.min, channel.max) * factor).clamp(min, max), count);
+                all.add_times((x.clamp(channel.min, channel.max) * factors[i]).clamp(min, max), count);
             }
         }
         all
     }
 
     /// For each channel, the mean of a function of the numbers.
-    pub(crate) fn means<'a>(&'a self, f: &'a dyn Fn(usize, f32) -> f32) -> impl Iterator<Item = f64> + 'a {
-        self.0.iter().enumerate().map(move |(i, channel)| {
-            let bins = channel.histogram.bins().map(|(x, n)| (x.clamp(channel.min, channel.max), n as f64));
-            let (sum, count) = bins.fold((0.0, 0.0), |(sum, count), (x, n)| (sum + f64::from(f(i, x)) * n, count + n));
-            if count > 0.0 { sum / count } else { 0.0 }
-        })
+    pub(crate) fn means(&self, f: impl Fn(usize, f32) -> f32) -> Vec<f64> {
+        let mut sums = vec![(0.0f64, 0.0f64); self.channels()];
+        for (i, channel) in self.all() {
+            let (sum, count) = &mut sums[i];
+            for (x, n) in channel.histogram.bins() {
+                *sum += f64::from(f(i, x.clamp(channel.min, channel.max))) * n as f64;
+                *count += n as f64;
+            }
+        }
+        sums.into_iter().map(|(sum, count)| if count > 0.0 { sum / count } else { 0.0 }).collect()
     }
 
     /// True if numbers are finite and in order, and sizes are within their limits.
     pub(super) fn is_valid(&self) -> bool {
-        self.0.iter().all(|c| c.min.is_finite() && c.max.is_finite() && c.min <= c.max && c.histogram.is_valid())
+        let sizes = self.0.iter().all(|half| half.is_empty() || half.len() == self.channels());
+        let valid = |c: &Channel| c.min.is_finite() && c.max.is_finite() && c.min <= c.max && c.histogram.is_valid();
+        sizes && self.all().all(|(_, channel)| valid(channel))
+    }
+}
+
+/// Adds the numbers of other samples to channels.
+fn merge(own: &mut [Channel], others: &[Channel]) {
+    for (own, theirs) in own.iter_mut().zip(others) {
+        if theirs.histogram.is_empty() {
+            continue;
+        }
+        if own.histogram.is_empty() {
+            own.clone_from(theirs);
+            continue;
+        }
+        (own.min, own.max) = (own.min.min(theirs.min), own.max.max(theirs.max));
+        own.histogram.merge(theirs.histogram.clone());
     }
 }
 
@@ -139,7 +177,7 @@ mod tests {
         #[test]
         fn order_and_grouping_do_not_matter(rows in prop::collection::vec(0usize..30, 2..8), cut in 1usize..7) {
             let cut = cut.min(rows.len() - 1);
-            let each: Vec<Spread> = rows.iter().enumerate().map(|(i, &n)| sample(n, i as u64)).collect();
+            let each: Vec<Spread> = rows.iter().enumerate().map(|(i, &n)| sample(n, i as u64).in_half(i % 3 == 1)).collect();
             let merged = |parts: &[Spread]| {
                 let mut all = parts[0].clone();
                 parts[1..].iter().for_each(|part| all.merge(part));
@@ -156,12 +194,12 @@ mod tests {
     #[test]
     fn factors_apply_to_channels() {
         let spread = sample(100, 1);
-        let inverse: Vec<f32> = spread.magnitudes().map(|m| 1.0 / m).collect();
+        let inverse: Vec<f32> = spread.magnitudes().into_iter().map(|m| 1.0 / m).collect();
         assert!(inverse[0] > 50.0 && inverse[2] < 0.05, "{inverse:?}");
         let [lo, hi] = spread.extremes(&inverse);
         assert!((-1.001..-0.9).contains(&lo) && (0.9..1.001).contains(&hi), "{lo} {hi}");
         assert_eq!(spread.histogram(&inverse).bins().map(|b| b.1).sum::<u64>(), 600);
-        let squares: Vec<f64> = spread.means(&|i, x| (x * inverse[i]).powi(2)).collect();
+        let squares = spread.means(|i, x| (x * inverse[i]).powi(2));
         assert!(squares.iter().all(|s| (0.2..0.5).contains(s)), "{squares:?}");
     }
 

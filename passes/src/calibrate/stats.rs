@@ -246,6 +246,9 @@ impl Stats {
         if second {
             self.halves.swap(0, 1);
         }
+        for channels in &mut self.channels {
+            channels.spread = channels.spread.take().map(|spread| spread.in_half(second));
+        }
         self
     }
 
@@ -318,7 +321,7 @@ impl Stats {
     pub(crate) fn scaled(&self, axis: usize, factors: &[f32]) -> Option<Self> {
         let channels = self.along(axis)?;
         let spread = channels.spread.as_ref().filter(|spread| spread.channels() == factors.len())?;
-        let [min, max] = spread.extremes(factors);
+        let (histogram, [min, max]) = (spread.histogram(factors), spread.extremes(factors));
         let means = self.channel_means(axis)?.into_iter().zip(factors);
         let samples = self.samples.max(1) as f64;
         let means = means.map(|(mean, &factor)| ExactSum::of(mean * f64::from(factor) * samples)).collect();
@@ -331,7 +334,7 @@ impl Stats {
             halves: self.halves.map(|half| half.map(|_| [min, max])),
             samples: self.samples,
             not_finite: self.not_finite,
-            histogram: spread.histogram(factors),
+            histogram,
             channels: vec![Channels { axis, means, largest, spread: None }],
             products: None,
         })

@@ -18,8 +18,10 @@ use crate::scaling::Scalable;
 /// weights are moved to the activation.
 const SHARES: [f32; 6] = [0.25, 0.4, 0.55, 0.7, 0.85, 1.0];
 
-/// The largest ratio of a scale to the geometric mean of all.
-const MOST: f32 = 256.0;
+/// The largest ratio of a scale to the median of all, and the largest ratio of the median to a scale. Channels that are small
+/// in calibration may be larger in other samples, which would be clipped.
+const MOST: f64 = 256.0;
+const MOST_BELOW: f64 = 2.0;
 
 /// The gain in dB of the products that an activation must have, and one that takes a node of its own.
 const GAIN: f64 = 0.3;
@@ -54,8 +56,8 @@ pub(super) fn smoothed(
     let mut smoothed = Smoothed { graph: g.clone(), ranges: ranges.clone(), activations: all.len() };
     let Smoothed { graph, ranges: table, .. } = &mut smoothed;
     for (scalable, scales) in all {
-        let inverse: Vec<f32> = scales.iter().map(|s| 1.0 / s).collect();
-        for pair in scalable.apply(graph, &scales)? {
+        let inverse = inverse(&scales);
+        for pair in scalable.apply(graph, &scales)?.into_iter().rev() {
             table.add_scaled(graph, pair, scalable.axis, &inverse);
         }
     }
@@ -68,29 +70,39 @@ pub(super) fn smoothed(
 fn scales(g: &Graph, ranges: &CalibrationTable, scalable: &Scalable) -> Option<Vec<f32>> {
     let spread = ranges.spread(scalable.value, scalable.axis).filter(|s| s.channels() == scalable.channels)?;
     let weights: Vec<Weight> = scalable.products.iter().filter_map(|&n| Weight::of(g, n)).collect();
-    let own: Vec<f32> = spread.magnitudes().collect();
     let mut theirs = vec![0.0f32; scalable.channels];
     for weight in &weights {
         theirs.iter_mut().zip(weight.magnitudes()).for_each(|(most, own)| *most = most.max(own));
     }
-    let alike = vec![1.0; scalable.channels];
-    let unscaled = noise(&weights, spread, &alike, ranges.range(scalable.value)?);
+    let halves = [spread.half(false)?, spread.half(true)?];
+    // The noise on each half of the samples, with scales and ranges of the other half.
+    let expected = |scales: &dyn Fn(&Spread) -> Vec<f32>| -> Option<f64> {
+        let of = |seen: &Spread, unseen: &Spread| {
+            let scales = scales(seen);
+            let range = ranges.range_of_scaled(seen, &inverse(&scales))?;
+            Some(noise(&weights, unseen, &scales, range))
+        };
+        Some(of(&halves[0], &halves[1])? + of(&halves[1], &halves[0])?)
+    };
+    let unscaled = expected(&|_| vec![1.0; scalable.channels])?;
     let mut best = (unscaled, None);
     for share in SHARES {
-        let scales = between(&own, &theirs, share);
-        let inverse: Vec<f32> = scales.iter().map(|s| 1.0 / s).collect();
-        let range = ranges.range_of_scaled(scalable.value, scalable.axis, &inverse)?;
-        let noise = noise(&weights, spread, &scales, range);
+        let noise = expected(&|seen| between(&seen.magnitudes(), &theirs, share))?;
         if noise < best.0 {
-            best = (noise, Some(scales));
+            best = (noise, Some(share));
         }
     }
     let least = if scalable.adds_nodes() { GAIN_OF_NODE } else { GAIN };
     let gain = 10.0 * libm::log10(unscaled / best.0.max(f64::MIN_POSITIVE));
-    best.1.filter(|_| gain >= least)
+    let share = best.1.filter(|_| gain >= least)?;
+    Some(between(&spread.magnitudes(), &theirs, share))
 }
 
-/// Scales with a mean of 1 that divide magnitudes of activations by their power `share`, and weights by the power of the rest.
+fn inverse(scales: &[f32]) -> Vec<f32> {
+    scales.iter().map(|s| 1.0 / s).collect()
+}
+
+/// Scales with a median of 1 that divide magnitudes of activations by their power `share`, and weights by the power of the rest.
 /// Channels that are 0 are not scaled.
 fn between(own: &[f32], theirs: &[f32], share: f32) -> Vec<f32> {
     let (share, rest) = (f64::from(share), 1.0 - f64::from(share));
@@ -102,10 +114,11 @@ fn between(own: &[f32], theirs: &[f32], share: f32) -> Vec<f32> {
             fits.then(|| share * libm::log(f64::from(x)) - rest * libm::log(f64::from(w)))
         })
         .collect();
-    let known = logs.iter().flatten().count().max(1) as f64;
-    let mean = logs.iter().flatten().sum::<f64>() / known;
-    let most = libm::log(f64::from(MOST));
-    logs.into_iter().map(|log| log.map_or(1.0, |log| libm::exp((log - mean).clamp(-most, most)) as f32)).collect()
+    let mut known: Vec<f64> = logs.iter().flatten().copied().collect();
+    known.sort_unstable_by(f64::total_cmp);
+    let median = known.get(known.len() / 2).copied().unwrap_or(0.0);
+    let scale = |log: f64| libm::exp((log - median).clamp(-libm::log(MOST_BELOW), libm::log(MOST))) as f32;
+    logs.into_iter().map(|log| log.map_or(1.0, scale)).collect()
 }
 
 /// A weight as a matrix: outputs by inputs, where each input has as many numbers as the window has taps.
@@ -187,7 +200,7 @@ fn noise(weights: &[Weight], spread: &Spread, scales: &[f32], range: Range) -> f
         let error = (scaled - clipped).abs() + if clipped == scaled { step / 12f32.sqrt() } else { 0.0 };
         (error * s) * (error * s)
     };
-    let errors: Vec<f64> = spread.means(&error).collect();
-    let squares: Vec<f64> = spread.means(&|_, x| x * x).collect();
+    let errors = spread.means(error);
+    let squares = spread.means(|_, x| x * x);
     weights.iter().map(|weight| weight.noise(scales, &errors, &squares)).sum()
 }
