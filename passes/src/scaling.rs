@@ -322,4 +322,42 @@ mod tests {
         );
         assert_eq!(scaled(&text), [("relu".into(), false, 1), ("pool".into(), false, 1)]);
     }
+
+    /// A normalization takes scales where only products read it. Where others read it too, a node is added, or the last
+    /// cheap nodes are computed again.
+    #[test]
+    fn normalizations_take_scales() {
+        let text = |norm: &str, end: &str| {
+            format!(
+                "%x: f32[2,3] = input
+                %s: f32[3] = const [2,-1,0.5]  %t: f32[3] = const [1,2,-3]
+                %w: f32[3,2] = const [1,2,3,-4,5,6]  %u: f32[2,3] = const [1,-1,2,3,0.5,4]
+                {norm}
+                %1 \"a\" = matmul(transpose_b:false) %0, %w
+                %2 = matmul(transpose_b:true) %0, %u
+                {end}"
+            )
+        };
+        let norm = "%0 \"norm\" = layer_norm(axis:1,epsilon:1e-5) %x, %s, %t";
+        let affine = "%m = binary(f:Mul) %x, %s  %0 \"norm\" = binary(f:Add) %m, %t";
+        let (products, all) = ("output a = %1 output b = %2", "output a = %1 output b = %2 output c = %0");
+        assert_eq!(scaled(&text(norm, products)), [("norm".into(), false, 2)]);
+        assert_eq!(scaled(&text(norm, all)), [("norm".into(), true, 2)]);
+        assert_eq!(scaled(&text(affine, products)), [("norm".into(), false, 2)]);
+        assert_eq!(scaled(&text(affine, all)), [("norm".into(), true, 2)]);
+    }
+
+    #[test]
+    fn functions_that_do_not_commute_with_scales_end_them() {
+        for f in ["unary(f:Sigmoid)", "clamp(lo:0,hi:6)", "unary(f:Gelu(tanh:false))"] {
+            let text = format!(
+                "%x: f32[2,3] = input  %w: f32[3,3] = const [1,2,3,-4,5,6,7,8,9]
+                %0 = matmul(transpose_b:false) %x, %w
+                %1 = {f} %0
+                %2 = matmul(transpose_b:false) %1, %w
+                output y = %2"
+            );
+            assert_eq!(scaled(&text), [], "{f}");
+        }
+    }
 }
