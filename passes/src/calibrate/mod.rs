@@ -35,6 +35,7 @@ use crate::axes::summed_axis;
 mod batches;
 mod exact;
 mod factor;
+mod histogram;
 mod imposed;
 mod moments;
 mod observe;
@@ -48,6 +49,7 @@ pub use exact::ExactSum;
 pub(crate) use factor::Factor;
 #[cfg(test)]
 pub(crate) use factor::Moments;
+pub use histogram::Histogram;
 pub use imposed::{implied_ranges, ranges_by_name, without_range};
 pub use moments::{Factors, second_moments};
 pub use observe::{SampleSet, Statistics, Wanted, observe};
@@ -55,10 +57,10 @@ use range::search;
 pub use range::{Method, Range};
 pub(crate) use reading::Reading;
 pub(crate) use spread::Spread;
-pub use stats::{Channels, Histogram, Stats};
+pub use stats::{Channels, Stats};
 
 /// The maximum size of the statistics of one value in bytes.
-pub const STATISTICS_BYTES: u64 = stats::LARGEST_BYTES;
+pub const STATISTICS_BYTES: u64 = histogram::LARGEST_BYTES;
 
 /// The calibration table: the statistics and the chosen range of each value. It is the only table keyed by value beside
 /// the graph, and it is dropped after quantization.

@@ -3,14 +3,17 @@
 use qcc_ir::vector::summary;
 use serde::{Deserialize, Serialize};
 
+use super::histogram::Histogram;
 use super::reading::spread;
-use super::stats::Histogram;
 
 /// The maximum number of bins of a channel.
 const BINS: usize = 64;
 
 /// The numbers of one tensor that are counted. Extremes use all.
 const COUNTED: usize = 1 << 15;
+
+/// The length below which extremes are found without vectors.
+const SHORT: usize = 32;
 
 /// The numbers of one channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,10 +39,11 @@ impl Spread {
             (*min, *max) = (min.min(lo), max.max(hi));
         };
         for (i, run) in values.chunks(inner).enumerate() {
-            let (sum, lo, hi) = summary(run);
-            match sum.is_finite() {
-                true => add(i % channels, lo, hi),
-                false => run.iter().filter(|x| x.is_finite()).for_each(|&x| add(i % channels, x, x)),
+            // Vectors are no gain for the few numbers of a channel in a row.
+            let whole = (run.len() >= SHORT).then(|| summary(run)).filter(|(sum, ..)| sum.is_finite());
+            match whole {
+                Some((_, lo, hi)) => add(i % channels, lo, hi),
+                None => run.iter().filter(|x| x.is_finite()).for_each(|&x| add(i % channels, x, x)),
             }
         }
         let empty = |[min, max]: [f32; 2]| match min <= max {
