@@ -16,7 +16,7 @@ from runtimes import TARGETS, LiteRt, OpenVino, Ort, sqnr
 
 QCC = os.environ.get("QCC", "target/release/qcc")
 RUNTIMES = {"tflite": LiteRt, "onnx": Ort, "openvino": OpenVino}
-SIZES, ATTEMPTS = 3, 400
+SIZES, ATTEMPTS, MOST_ELEMENTS = 3, 400, 1 << 21
 BATCHES = [1, 2, 3, 4]
 EXTENTS = [5, 12, 16, 21, 32, 33, 40, 48, 64, 76, 96, 128, 160, 256, 320, 512, 576, 1280, 2048, 4000, 16000]
 FACTORS = [1, 2, 3, 4]
@@ -117,6 +117,8 @@ def samples(source, data):
         if extents and key in tried:
             continue
         tried.add(key)
+        if any(np.prod([extents.get(n, n) for n in shape]) > MOST_ELEMENTS for _, shape, _ in inputs):
+            continue
         fed = [sample(inputs, extents, data, i * 3 + attempt, random) for i in range(count)]
         pairs = [(f, wanted(source, f)) for f in fed]
         if all(w is not None for _, w in pairs):

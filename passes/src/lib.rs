@@ -5,6 +5,7 @@
 //! until none applies.
 
 mod activation;
+mod axes;
 mod bodies;
 pub mod calibrate;
 mod check;
@@ -24,6 +25,7 @@ pub mod quantize;
 mod rewrites;
 mod rounding;
 mod rules;
+mod scaling;
 mod sets;
 mod shared_graph;
 mod simplify;

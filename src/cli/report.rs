@@ -323,8 +323,11 @@ fn dynamic_row(target: &str, precision: Precision, q: &Quality, row: &mut dyn Fn
     row("dynamic", format!("{which} quantizes its activations at run time{gain}{runtimes}"));
 }
 
-/// How weights are rounded, where it depends on samples.
+/// How channels are scaled and weights are rounded, where it depends on samples.
 fn rounding_row(q: &Quality, row: &mut dyn FnMut(&str, String)) {
+    if let Some(gain) = &q.smoothing_gain {
+        row("smoothing", format!("channels are scaled (SmoothQuant, cross-layer equalization): {gain}"));
+    }
     if let Some(gain) = &q.compensation_gain {
         row("rounding", format!("weights compensate each other's errors (GPTQ): {gain}"));
     }

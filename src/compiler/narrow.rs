@@ -58,6 +58,8 @@ pub(super) struct Narrowed {
     pub(super) dynamic: Dynamic,
     /// Weights compensate each other's rounding errors, where second moments are known.
     pub(super) compensate: bool,
+    /// Channels of activations are scaled, where that is expected to gain.
+    pub(super) smooth: bool,
     pub(super) quantized: Quantized,
     /// The graphs after passes that are to be shown.
     shown: Vec<(PassId, Graph)>,
@@ -148,7 +150,7 @@ impl<'a> Narrowing<'a> {
             self.ranges = self.find_factors(samples, diagnostics, observer)?;
         }
         clock.stage("quantize", observer);
-        let asked = Variant::asked(self.options);
+        let asked = Variant { smooth: self.smooths(evidence), ..Variant::asked(self.options) };
         let wanted: Vec<PassId> = self.shown_passes(observer)?;
         let narrow = |place| self.narrow(place, &asked, &wanted);
         let narrowed = (0..lowered.len()).into_par_iter().map(narrow).collect::<Result<Vec<_>, _>>()?;
@@ -219,9 +221,9 @@ impl<'a> Narrowing<'a> {
         };
         let mut best = own;
         if let Some((better, fidelity, repair)) = better {
-            let compensation_gain = best.quality.compensation_gain;
+            let Quality { compensation_gain, smoothing_gain, .. } = best.quality;
             best = Measured::new(better, fidelity);
-            best.quality = Quality { repair: Some(repair), compensation_gain, ..best.quality };
+            best.quality = Quality { repair: Some(repair), compensation_gain, smoothing_gain, ..best.quality };
         }
         best.quality.pareto = points;
         Ok(best)
@@ -289,9 +291,10 @@ impl<'a> Narrowing<'a> {
         if variant.trial.precision == Precision::W4A32 && self.facts.given == Given::Nothing {
             cx.diagnostics.extend(self.wider_weights(&graph, target));
         }
-        let quantized = Quantized { graph, values: cx.values, lost_inputs: cx.lost_inputs, decisions: cx.decisions };
-        let Variant { dynamic, compensate, .. } = *variant;
-        Ok(Narrowed { place, dynamic, compensate, quantized, shown: kept, diagnostics: cx.diagnostics })
+        let Context { values, lost_inputs, decisions, smoothed, diagnostics, .. } = cx;
+        let quantized = Quantized { graph, values, lost_inputs, decisions, smoothed };
+        let Variant { dynamic, compensate, smooth, .. } = *variant;
+        Ok(Narrowed { place, dynamic, compensate, smooth, quantized, shown: kept, diagnostics })
     }
 
     pub(super) fn compare(&self, narrowed: &[&Narrowed], reader: &Reader<'_>) -> Result<Vec<Fidelity>, RunError> {
@@ -309,6 +312,13 @@ impl<'a> Narrowing<'a> {
             graph: &narrowed.quantized.graph,
             values: &narrowed.quantized.values,
         }
+    }
+
+    /// True if channels of activations may be scaled: where outputs are compared.
+    fn smooths(&self, evidence: &Evidence) -> bool {
+        let Options { precision, effort, .. } = self.options;
+        let compared = evidence.validation.is_some() && *effort != Effort::Fast;
+        compared && *precision == Precision::Int8 && self.facts.given == Given::Nothing
     }
 
     /// True if parts of the model may be kept in higher precision for the quality of its outputs.
@@ -331,8 +341,8 @@ impl<'a> Narrowing<'a> {
             Given::Weights | Given::Some | Given::All => Vec::new(),
         };
         // A trial that fails is not recommended.
-        let Narrowed { place, dynamic, compensate, .. } = *narrowed;
-        let variant = |trial: &Trial| Variant { trial: trial.clone(), dynamic, raised: Vec::new(), compensate };
+        let Narrowed { place, dynamic, compensate, smooth, .. } = *narrowed;
+        let variant = |trial: &Trial| Variant { trial: trial.clone(), dynamic, raised: Vec::new(), compensate, smooth };
         let made =
             trials.into_iter().filter_map(|trial| Some((self.narrow(place, &variant(&trial), &[]).ok()?, trial)));
         let (narrowed, trials): (Vec<Narrowed>, Vec<Trial>) = made.unzip();

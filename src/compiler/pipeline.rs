@@ -20,6 +20,8 @@ pub(super) struct Variant {
     pub(super) raised: Vec<(NodeId, Raised)>,
     /// Weights compensate each other's rounding errors, where second moments are known.
     pub(super) compensate: bool,
+    /// Channels of activations are scaled, where that is expected to gain.
+    pub(super) smooth: bool,
 }
 
 impl Variant {
@@ -31,7 +33,7 @@ impl Variant {
             _ => Dynamic::Never,
         };
         let trial = Trial { precision: options.precision, exclude: Vec::new() };
-        Variant { trial, dynamic, raised: Vec::new(), compensate: true }
+        Variant { trial, dynamic, raised: Vec::new(), compensate: true, smooth: false }
     }
 }
 
@@ -39,7 +41,7 @@ impl Compiler {
     /// The passes of a variant for a target.
     pub(super) fn pipeline_of(&self, backend: &dyn Backend, variant: &Variant) -> Result<Pipeline, UnknownPass> {
         let options = &self.options;
-        let Variant { trial, dynamic, raised, compensate } = variant;
+        let Variant { trial, dynamic, raised, compensate, smooth } = variant;
         let interface = match trial.precision == options.precision {
             true => options.interface.clone(),
             false => Interfaces::default(),
@@ -56,6 +58,7 @@ impl Compiler {
                 exclude,
                 raised,
                 compensate: *compensate,
+                smooth: *smooth,
             })
         };
         let numbers = match trial.precision {

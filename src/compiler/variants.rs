@@ -10,11 +10,13 @@ use super::pipeline::Variant;
 use crate::data::Samples;
 use crate::outcome::Failure;
 use crate::precision::Precision;
-use crate::quality::{Quality, better_ends, better_rounding};
+use crate::quality::{Quality, better_ends, better_rounding, better_scales};
 use crate::reader::Reader;
 
 /// Variants of one model.
 pub(super) struct Alternatives {
+    /// Channels are not scaled; in the model itself they are.
+    unscaled: Option<Narrowed>,
     /// Weights are rounded to the nearest; in the model itself they compensate each other's errors.
     nearest: Option<Narrowed>,
     /// The last contractions have float results.
@@ -24,7 +26,7 @@ pub(super) struct Alternatives {
 impl Alternatives {
     /// Those that there are, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Narrowed> {
-        self.nearest.iter().chain(&self.real)
+        self.unscaled.iter().chain(&self.nearest).chain(&self.real)
     }
 }
 
@@ -32,12 +34,19 @@ impl Narrowing<'_> {
     /// The variants of each model.
     pub(super) fn alternatives(&self, narrowed: &[Narrowed], shown: &[PassId]) -> Result<Vec<Alternatives>, Failure> {
         let of = |n: &Narrowed| {
-            let nearest = Variant { compensate: false, ..Variant::asked(self.options) };
-            let compensated = self.ranges[n.place].has_factors();
-            let nearest = compensated.then(|| self.narrow(n.place, &nearest, shown)).transpose()?;
-            Ok(Alternatives { nearest, real: self.with_float_ends(n, true, shown)? })
+            let unscaled = Variant { smooth: false, ..Variant::asked(self.options) };
+            let unscaled = (n.quantized.smoothed > 0).then(|| self.narrow(n.place, &unscaled, shown)).transpose()?;
+            Ok(Alternatives { unscaled, ..self.of_scaled(n, shown)? })
         };
         narrowed.par_iter().map(of).collect()
+    }
+
+    /// The variants of a model with the same scales of channels.
+    fn of_scaled(&self, n: &Narrowed, shown: &[PassId]) -> Result<Alternatives, Failure> {
+        let nearest = Variant { compensate: false, smooth: n.smooth, ..Variant::asked(self.options) };
+        let compensated = self.ranges[n.place].has_factors();
+        let nearest = compensated.then(|| self.narrow(n.place, &nearest, shown)).transpose()?;
+        Ok(Alternatives { unscaled: None, nearest, real: self.with_float_ends(n, true, shown)? })
     }
 
     /// The same model with float results of the last contractions, where the target has kernels for that.
@@ -56,7 +65,8 @@ impl Narrowing<'_> {
             return Ok(None);
         }
         let count = |n: &Narrowed| fidelity::dynamic(&n.quantized.graph).len();
-        let real = self.narrow(place, &Variant { dynamic: Dynamic::AtEnds, compensate, ..asked }, shown)?;
+        let real = Variant { dynamic: Dynamic::AtEnds, compensate, smooth: narrowed.smooth, ..asked };
+        let real = self.narrow(place, &real, shown)?;
         Ok(Some(real).filter(|real| count(real) != count(narrowed)))
     }
 
@@ -71,8 +81,21 @@ impl Narrowing<'_> {
     ) -> Result<Option<Measured>, Failure> {
         let mut next = |narrowed: Narrowed| Some(Measured::new(narrowed, found.next()?));
         let Some(mut best) = next(narrowed) else { return Ok(None) };
-        let nearest = alternatives.nearest.and_then(&mut next);
+        let unscaled = alternatives.unscaled.and_then(&mut next);
+        let mut nearest = alternatives.nearest.and_then(&mut next);
         let mut real = alternatives.real.and_then(&mut next);
+        if let Some(unscaled) = unscaled {
+            match better_scales(&best.quality, &unscaled.quality) {
+                Some(gain) => best.quality.smoothing_gain = Some(gain),
+                None => {
+                    best = unscaled;
+                    let others = self.of_scaled(&best.narrowed, shown)?;
+                    nearest = self.measured(others.nearest, samples)?;
+                    real = self.measured(others.real, samples)?;
+                }
+            }
+        }
+        let smoothing_gain = best.quality.smoothing_gain.clone();
         if let Some(nearest) = nearest {
             match better_rounding(&best.quality, &nearest.quality, self.options.precision) {
                 Some(gain) => best.quality.compensation_gain = Some(gain),
@@ -91,6 +114,7 @@ impl Narrowing<'_> {
             best =
                 Measured { quality: Quality { dynamic_gain: Some(gain), compensation_gain, ..real.quality }, ..real };
         }
+        best.quality.smoothing_gain = smoothing_gain;
         Ok(Some(best))
     }
 

@@ -261,6 +261,9 @@ fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
         let _ = writeln!(out, "<li>{} {}</li>", decibels(layer.sqnr), text(&layer.name));
     }
     out.push_str("</ol>\n");
+    if let Some(gain) = &quality.smoothing_gain {
+        let _ = writeln!(out, "<p>Channels are scaled (SmoothQuant, cross-layer equalization): {}.</p>", text(gain));
+    }
     if let Some(gain) = &quality.compensation_gain {
         let _ = writeln!(out, "<p>Weights compensate each other's rounding errors (GPTQ): {}.</p>", text(gain));
     }

@@ -26,6 +26,9 @@ const ENOUGH: f64 = 20.0;
 /// The gain in dB of the layers of a model with quantized activations that is not due to chance.
 const DIFFERENT: f64 = 0.5;
 
+/// The same for scaled channels, which change no other layer.
+const BETTER: f64 = 0.1;
+
 /// The number of outputs whose gain is told.
 const SHOWN: usize = 3;
 
@@ -33,12 +36,31 @@ const SHOWN: usize = 3;
 /// the nearest: at the outputs and, where activations are quantized, in the layers, without a loss of agreement. Outputs on
 /// few samples may differ by chance; the mean of all layers does so less.
 pub(crate) fn better_rounding(compensated: &Quality, nearest: &Quality, precision: Precision) -> Option<String> {
-    let pairs = || compensated.outputs.iter().zip(&nearest.outputs);
-    let total: f64 = pairs().filter_map(|(a, b)| Some(a.deviation.sqnr? - b.deviation.sqnr?)).sum();
+    match precision.quantizes_activations() {
+        true => better_everywhere(compensated, nearest, DIFFERENT),
+        false => better_outputs(compensated, nearest),
+    }
+}
+
+/// The figures of both models, if scaled channels are better, in the same sense.
+pub(crate) fn better_scales(scaled: &Quality, unscaled: &Quality) -> Option<String> {
+    better_everywhere(scaled, unscaled, BETTER)
+}
+
+/// The figures of both models, if the first is better at the outputs and by so many dB in the layers, without a loss of
+/// agreement.
+fn better_everywhere(better: &Quality, worse: &Quality, in_layers: f64) -> Option<String> {
     let percent = |o: &OutputReport| o.agreement.as_ref().map(|a| a.percent);
-    let agrees = || pairs().all(|(a, b)| percent(a) >= percent(b));
-    let in_layers = || mean_gain(&compensated.layers, &nearest.layers) >= DIFFERENT;
-    if total.is_nan() || total <= 0.0 || (precision.quantizes_activations() && !(agrees() && in_layers())) {
+    let agrees = better.outputs.iter().zip(&worse.outputs).all(|(a, b)| percent(a) >= percent(b));
+    let gains = agrees && mean_gain(&better.layers, &worse.layers) >= in_layers;
+    if gains { better_outputs(better, worse) } else { None }
+}
+
+/// The figures of both models, if the outputs of the first are better.
+fn better_outputs(better: &Quality, worse: &Quality) -> Option<String> {
+    let pairs = || better.outputs.iter().zip(&worse.outputs);
+    let total: f64 = pairs().filter_map(|(a, b)| Some(a.deviation.sqnr? - b.deviation.sqnr?)).sum();
+    if total.is_nan() || total <= 0.0 {
         return None;
     }
     let name = |o: &OutputReport| o.deviation.name.clone();

@@ -17,7 +17,7 @@ mod search;
 mod unknown;
 mod verify;
 
-pub(crate) use choice::{better_ends, better_rounding};
+pub(crate) use choice::{better_ends, better_rounding, better_scales};
 pub use evidence::Validation;
 pub(crate) use evidence::{Evidence, affordable, cost_of_run};
 pub use gate::Gate;
@@ -57,6 +57,8 @@ pub struct Quality {
     pub dynamic_gain: Option<String>,
     /// The gain of the outputs by weights that compensate each other's rounding errors; `None` if they do not.
     pub compensation_gain: Option<String>,
+    /// The gain of the outputs by scaled channels of activations; `None` if none are scaled.
+    pub smoothing_gain: Option<String>,
     /// Each output.
     pub outputs: Vec<OutputReport>,
     /// The layers with the largest deviation from the float graph, worst first.
@@ -181,6 +183,7 @@ impl Quality {
             dynamic_nodes: quality::dynamic(quantized).into_iter().map(name).collect(),
             dynamic_gain: None,
             compensation_gain: None,
+            smoothing_gain: None,
             outputs: outputs.iter().map(OutputReport::of).collect(),
             worst,
             layers,

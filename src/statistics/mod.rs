@@ -22,7 +22,7 @@ pub use error::StatisticsError;
 pub(crate) use merge::merged;
 
 /// The version of the format (docs/qstats.md).
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 
 /// Calibration statistics of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -209,8 +209,10 @@ impl Stored {
             let stats = &file.values.get(digests.get(&v)?)?.stats;
             let extent = |axis: usize| joint.graph().ty(v).shape.dims().get(axis)?.known();
             let has = |axis| stats.along(axis).is_some_and(|c| extent(axis).is_none_or(|n| n == c.largest.len()));
+            let spread =
+                |axis| stats.distributions(axis).is_some_and(|n| extent(axis).is_none_or(|extent| n == extent));
             let products = wanted.products(v).is_none_or(|extent| stats.products() == Some(extent));
-            (products && wanted.axes(v).all(has)).then_some(stats)
+            (products && wanted.axes(v).all(has) && wanted.spreads(v).all(spread)).then_some(stats)
         };
         let mut values = FxHashMap::default();
         for (i, target) in targets.iter().enumerate() {

@@ -230,7 +230,7 @@ fn what_does_not_fit_is_refused() {
         refused
     };
     let other = [b"qstats 1 ", &whole[9..]].concat();
-    assert!(refused(&other).contains("bad.qstats is of version 1 of the format; this qcc reads version 2"));
+    assert!(refused(&other).contains("bad.qstats is of version 1 of the format; this qcc reads version 3"));
     for place in [9, 20, 60, whole.len() / 2, whole.len() - 1] {
         let mut bytes = whole.clone();
         bytes[place] ^= 4;

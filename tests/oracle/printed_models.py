@@ -118,6 +118,20 @@ def transformer():
     return net, [ones()]
 
 
+def outliers():
+    """Normalized values with a few channels that are far larger than the others, for products and for a sum."""
+    net, width = Net([1, 12, 32]), 32
+    scale = np.ones(width, np.float32)
+    scale[[3, 17]] = 40
+    x = "x"
+    for seed in (1, 20):
+        x = net.op("LayerNormalization", x, scale, numbers(seed, width) / 4, axis=-1)
+        weight = numbers(seed + 1, width, 64) / (width**0.5 * scale[:, None])
+        hidden = net.op("Gelu", net.op("Add", net.op("MatMul", x, weight), numbers(seed + 2, 64) / 4))
+        x = net.op("Add", x, net.dense(hidden, 64, width, seed + 3))
+    return net, [net.dense(net.op("LayerNormalization", x, np.ones(width, np.float32), axis=-1), width, 8, 40)]
+
+
 def recurrent(kind):
     """A recurrent layer between two others."""
     width, gates = 64, {"LSTM": 4, "GRU": 3}[kind]
@@ -162,7 +176,7 @@ def between(kind, inputs, attributes):
 
 def write(folder):
     """Writes the models with samples for calibration and others for comparison."""
-    made = {"sine": sine(), "classifier": classifier(), "pyramid": pyramid(), "labels": labels(), "transformer": transformer()}
+    made = {"sine": sine(), "classifier": classifier(), "pyramid": pyramid(), "labels": labels(), "transformer": transformer(), "outliers": outliers()}
     made |= {f"perceptron_{i}": perceptron(i) for i in range(8)}
     made |= {kind.lower(): recurrent(kind) for kind in ("LSTM", "GRU")}
     made |= {f"between_{i:02}_{kind.lower()}": between(kind, *rest) for i, (kind, *rest) in enumerate(BETWEEN)}

@@ -13,6 +13,7 @@ impl CalibrationTable {
     /// Replaces the ranges of values. Values that were not calibrated get the statistics of a value in its range, whose
     /// distribution is not known.
     pub fn impose(&mut self, given: &FxHashMap<ValueId, Range>) {
+        self.method = None;
         if self.samples == 0 {
             let stats = given.iter().map(|(&v, range)| (v, Stats::within(range.lo, range.hi)));
             self.stats = Arc::new(stats.collect());

@@ -30,32 +30,37 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::SharedGraph;
 use crate::activation::Activation;
+use crate::axes::summed_axis;
 
 mod batches;
 mod exact;
 mod factor;
+mod histogram;
 mod imposed;
 mod moments;
 mod observe;
 mod products;
 mod range;
 mod reading;
+mod spread;
 mod stats;
 
 pub use exact::ExactSum;
 pub(crate) use factor::Factor;
 #[cfg(test)]
 pub(crate) use factor::Moments;
+pub use histogram::Histogram;
 pub use imposed::{implied_ranges, ranges_by_name, without_range};
 pub use moments::{Factors, second_moments};
 pub use observe::{SampleSet, Statistics, Wanted, observe};
 use range::search;
 pub use range::{Method, Range};
 pub(crate) use reading::Reading;
-pub use stats::{Channels, Histogram, Stats};
+pub(crate) use spread::Spread;
+pub use stats::{Channels, Stats};
 
 /// The maximum size of the statistics of one value in bytes.
-pub const STATISTICS_BYTES: u64 = stats::LARGEST_BYTES;
+pub const STATISTICS_BYTES: u64 = histogram::LARGEST_BYTES;
 
 /// The calibration table: the statistics and the chosen range of each value. It is the only table keyed by value beside
 /// the graph, and it is dropped after quantization.
@@ -66,6 +71,10 @@ pub struct CalibrationTable {
     places: FxHashMap<ValueId, ValueId>,
     ranges: FxHashMap<ValueId, Range>,
     factors: Factors,
+    /// The statistics of values that follow from those of others, and do not have a place in the merged graph.
+    derived: FxHashMap<ValueId, Stats>,
+    /// How ranges were chosen from statistics, if they were.
+    method: Option<Method>,
     /// The number of samples.
     pub samples: usize,
 }
@@ -73,7 +82,39 @@ pub struct CalibrationTable {
 impl CalibrationTable {
     /// The statistics of a value.
     pub fn get(&self, v: ValueId) -> Option<&Stats> {
-        self.stats.get(self.places.get(&v)?)
+        self.derived.get(&v).or_else(|| self.stats.get(self.places.get(&v)?))
+    }
+
+    /// The distributions of the channels of a value along `axis`, if its range follows from its statistics.
+    pub(crate) fn spread(&self, v: ValueId, axis: usize) -> Option<&Spread> {
+        self.method?;
+        self.get(v)?.along(axis)?.spread.as_ref()
+    }
+
+    /// The range of a value with such distributions of channels, each times a factor, if ranges follow from statistics.
+    pub(crate) fn range_of_scaled(&self, spread: &Spread, factors: &[f32]) -> Option<Range> {
+        let [min, max] = spread.extremes(factors);
+        let mut stats = Stats::within(min, max);
+        stats.histogram = spread.histogram(factors);
+        Some(search(&stats, self.method?, LEVELS, &|x| x))
+    }
+
+    /// Adds the statistics and the range of `new`, a value of `g`, which is the value `old` with each channel along `axis`
+    /// times a factor. The range of what clamps give is known before that of what they read.
+    pub(crate) fn add_scaled(&mut self, g: &Graph, (old, new): (ValueId, ValueId), axis: usize, factors: &[f32]) {
+        let Some((stats, method)) = self.get(old).and_then(|s| s.scaled(axis, factors)).zip(self.method) else {
+            return;
+        };
+        let clamp = g.only_user(new).filter(|&n| matches!(g.op(n), Op::Clamp(_)));
+        let range = match clamp.and_then(|n| self.range(n.value(0))) {
+            // What the clamp cuts off is lost anyway, and other channels may be far wider there.
+            Some(behind) => behind,
+            None => {
+                Search { stats: &stats, activation: Activation::behind(g, new), found_for: Vec::new() }.range(method)
+            }
+        };
+        self.ranges.insert(new, range);
+        self.derived.insert(new, stats);
     }
 
     /// The range for 8-bit quantization, chosen for the activation function that follows the value.
@@ -131,6 +172,9 @@ pub fn tables(wanted: Wanted, graphs: &[&Graph], statistics: Statistics, method:
         places,
         ranges,
         factors: factors.clone(),
+        derived: FxHashMap::default(),
+        // The mean extremes of scaled channels are not known.
+        method: Some(method).filter(|method| *method != Method::MovingAverage),
         samples,
     };
     ranges.map(table).collect()
@@ -190,12 +234,4 @@ fn contracted(g: &Graph) -> FxHashMap<ValueId, usize> {
     let constant = |n: &NodeId| g.operands(*n).get(1).is_some_and(|&w| g.constant(w).is_some());
     let contractions = g.order().into_iter().filter(|&n| g.op(n).is_contraction()).filter(constant);
     contractions.map(|n| (g.operands(n)[0], summed_axis(g, n))).collect()
-}
-
-/// The reduction axis of the first operand of a contraction.
-pub(crate) fn summed_axis(g: &Graph, n: NodeId) -> usize {
-    match g.op(n) {
-        Op::MatMul(_) => g.ty(g.operands(n)[0]).rank() - 1,
-        _ => 1,
-    }
 }

@@ -18,6 +18,7 @@ use super::reading::Reading;
 use super::{Stats, contracted};
 use crate::SharedGraph;
 use crate::identity::Digest128;
+use crate::scaling::Scalable;
 
 /// The most channels of an activation of a recurrent layer whose second moments are gathered.
 const MOST_STATES: usize = 1024;
@@ -32,6 +33,8 @@ pub struct Wanted {
     pub(super) places: Vec<FxHashMap<ValueId, ValueId>>,
     /// The axes along which statistics of channels are gathered, for each value of the merged graph that needs them.
     axes: FxHashMap<ValueId, BTreeSet<usize>>,
+    /// The axes along which distributions of channels are gathered, too.
+    spreads: FxHashMap<ValueId, BTreeSet<usize>>,
     /// The activations of recurrent layers, whose second moments are part of the statistics, and their number of channels.
     recurrent: FxHashMap<ValueId, usize>,
     /// The other activations whose second moments are gathered.
@@ -51,6 +54,12 @@ impl Wanted {
             let axes = contracted(g).into_iter().filter_map(|(v, axis)| Some((joint.place(i, v)?, axis)));
             for (v, axis) in axes {
                 wanted.axes.entry(v).or_default().insert(axis);
+            }
+            for scalable in Scalable::all(g) {
+                for v in scalable.scaled().filter_map(|v| joint.place(i, v)) {
+                    wanted.axes.entry(v).or_default().insert(scalable.axis);
+                    wanted.spreads.entry(v).or_default().insert(scalable.axis);
+                }
             }
             let layers = g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Recurrent(_)));
             let reads = layers.flat_map(|n| Reading::all(g, n)).map(|read| (read.activation, read.reading.extent()));
@@ -75,6 +84,11 @@ impl Wanted {
     /// The axes along which a value of the merged graph has statistics of channels.
     pub fn axes(&self, v: ValueId) -> impl Iterator<Item = usize> + '_ {
         self.axes.get(&v).into_iter().flatten().copied()
+    }
+
+    /// The axes along which the distributions of channels of a value of the merged graph are part of its statistics.
+    pub fn spreads(&self, v: ValueId) -> impl Iterator<Item = usize> + '_ {
+        self.spreads.get(&v).into_iter().flatten().copied()
     }
 
     /// The number of channels of the second moments of a value of the merged graph that its statistics have.
@@ -188,7 +202,10 @@ fn of_sample(
         let start = set.digest.0 as u64;
         let products =
             wanted.products(v).map(|extent| Products::of(&Reading::Rows(extent).rows(tensor, |_| ROWS, start), extent));
-        let own = Stats::with_channels(&tensor.view::<f32>(), &tensor.dims(), &axes).with_products(products);
+        let (numbers, extents) = (tensor.view::<f32>(), tensor.dims());
+        let spreads: SmallVec<[usize; 2]> = wanted.spreads(v).collect();
+        let own = Stats::with_channels(&numbers, &extents, &axes).with_spread(&numbers, &extents, &spreads);
+        let own = own.with_products(products);
         stats.push((v, own.in_half(second)));
         rows.extend(wanted.moments.rows(v, tensor, count, start));
     })?;

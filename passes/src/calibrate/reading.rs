@@ -81,7 +81,7 @@ impl Reading {
 }
 
 /// Some of `0..all`: all of them in order, or as many as `wanted` at nearly equal distances in an order without a period.
-fn spread(all: usize, wanted: usize, start: u64) -> impl Iterator<Item = usize> {
+pub(super) fn spread(all: usize, wanted: usize, start: u64) -> impl Iterator<Item = usize> {
     // The fraction of the golden ratio: its multiples fill an interval evenly.
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
     let at = move |i: usize| {

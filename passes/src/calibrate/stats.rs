@@ -1,135 +1,19 @@
 //! The statistics of one value. They can be merged, and the result depends neither on the order of the samples nor on
 //! the grouping of the merges: extremes, integer counts, exact sums, and a histogram with fixed edges.
 
-// Not a branch, so that loops are vectorised.
-use std::hint::select_unpredictable;
-
-use qcc_ir::vector::{summary, vectorized};
+use qcc_ir::vector::summary;
 use serde::{Deserialize, Serialize};
 
 use super::exact::ExactSum;
+use super::histogram::Histogram;
 use super::products::Products;
-
-/// The maximum number of bins of a histogram.
-const BINS: usize = 2048;
-/// The maximum size of a histogram in bytes.
-pub(super) const LARGEST_BYTES: u64 = (BINS * size_of::<u64>()) as u64;
+use super::spread::Spread;
 
 /// The maximum number of elements of one tensor that the histogram counts. Minimum and maximum use all elements.
 const SEEN: usize = 1 << 15;
 
 /// The maximum of a count: sums of many do not overflow.
 const MOST: u64 = 1 << 48;
-
-/// A histogram with fixed edges: the width of a bin is a power of two, and its edges are multiples of the width. Bins
-/// of one width consist of whole bins of any smaller width, so that merging is exact. The width of a merged histogram is
-/// the smallest one, not below that of any part, with which all numbers are in at most 2048 bins. That follows from
-/// the numbers alone: neither the order of merges nor their grouping affects it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Histogram {
-    /// The width of a bin is `2^exponent`.
-    exponent: i32,
-    /// Bin 0 covers `[first, first + 1)` widths.
-    first: i64,
-    counts: Vec<u64>,
-}
-
-impl Histogram {
-    /// Empty bins for numbers in `min..=max`.
-    fn covering(min: f32, max: f32) -> Self {
-        let span = (f64::from(max) - f64::from(min)).max(f64::from(max.abs().max(min.abs())) * 1e-6).max(1e-30);
-        let exponent = libm::log2(span / (BINS as f64 - 2.0)).ceil() as i32;
-        let index = |x: f32| libm::scalbn(f64::from(x), -exponent).floor() as i64;
-        let (first, last) = (index(min), index(max));
-        Histogram { exponent, first, counts: vec![0; (last - first + 1) as usize] }
-    }
-
-    /// Counts numbers, all of which are in the range that the histogram covers.
-    fn count(&mut self, values: &[f32]) {
-        /// Numbers whose bins are computed at once.
-        const BLOCK: usize = 1 << 12;
-        // Scaling by a power of two is exact, and the difference is not negative, so truncation rounds down.
-        let (scale, first) = (libm::scalbnf(1.0, -self.exponent), self.first as f32);
-        let last = self.counts.len() as u32 - 1;
-        // Two counters for each bin: neighbouring numbers are often equal, and a single counter would stall on its own
-        // update.
-        let mut counts = vec![[0u32; 2]; self.counts.len()];
-        let mut bins = [0u32; BLOCK];
-        for values in values.chunks(BLOCK) {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (bin, &x) in bins.iter_mut().zip(values) {
-                        *bin = whole(x * scale - first).min(last);
-                    }
-                },
-            );
-            for (k, &bin) in bins[..values.len()].iter().enumerate() {
-                counts[bin as usize][k % 2] += 1;
-            }
-        }
-        self.counts.iter_mut().zip(counts).for_each(|(all, [a, b])| *all += u64::from(a) + u64::from(b));
-    }
-
-    /// Merges pairs of bins until the width is `2^exponent`.
-    fn widen(&mut self, exponent: i32) {
-        while self.exponent < exponent {
-            let first = self.first.div_euclid(2);
-            let last = (self.first + self.counts.len() as i64 - 1).div_euclid(2);
-            let mut counts = vec![0; (last - first + 1) as usize];
-            for (i, c) in self.counts.iter().enumerate() {
-                counts[((self.first + i as i64).div_euclid(2) - first) as usize] += c;
-            }
-            *self = Histogram { exponent: self.exponent + 1, first, counts };
-        }
-    }
-
-    /// Adds the counts of another histogram.
-    pub fn merge(&mut self, mut other: Histogram) {
-        if other.counts.is_empty() {
-            return;
-        }
-        if self.counts.is_empty() {
-            *self = other;
-            return;
-        }
-        self.widen(other.exponent);
-        other.widen(self.exponent);
-        let end = |h: &Histogram| h.first + h.counts.len() as i64;
-        let ends = |a: &Histogram, b: &Histogram| (a.first.min(b.first), end(a).max(end(b)));
-        let (mut first, mut last) = ends(self, &other);
-        // Widening comes first: two narrow histograms that are far apart would need too many bins.
-        while last - first > BINS as i64 {
-            self.widen(self.exponent + 1);
-            other.widen(self.exponent);
-            (first, last) = ends(self, &other);
-        }
-        let mut counts = vec![0; (last - first) as usize];
-        for h in [&*self, &other] {
-            for (i, c) in h.counts.iter().enumerate() {
-                counts[(h.first - first) as usize + i] += c;
-            }
-        }
-        *self = Histogram { exponent: self.exponent, first, counts };
-    }
-
-    /// True if sizes and positions are those of a histogram of single-precision numbers.
-    fn is_valid(&self) -> bool {
-        self.counts.len() <= BINS && self.exponent.abs() < 256 && self.first.abs() < 1 << 40
-    }
-
-    /// The centre and the count of each bin that is not empty, in ascending order.
-    pub fn bins(&self) -> impl Iterator<Item = (f32, u64)> + '_ {
-        let width = libm::scalbn(1.0, self.exponent);
-        let centre = move |i: usize| (((self.first + i as i64) as f64 + 0.5) * width) as f32;
-        self.counts.iter().enumerate().filter(|(_, c)| **c > 0).map(move |(i, c)| (centre(i), *c))
-    }
-
-    /// Width of a bin.
-    pub fn width(&self) -> f32 {
-        libm::scalbnf(1.0, self.exponent)
-    }
-}
 
 /// The statistics of one value over all samples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -165,6 +49,9 @@ pub struct Channels {
     means: Vec<ExactSum>,
     /// The maximum of each channel, 0 if all numbers are negative.
     pub largest: Vec<f32>,
+    /// The distribution of each channel, where it was requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) spread: Option<Spread>,
 }
 
 impl Stats {
@@ -223,6 +110,9 @@ impl Stats {
         if second {
             self.halves.swap(0, 1);
         }
+        for channels in &mut self.channels {
+            channels.spread = channels.spread.take().map(|spread| spread.in_half(second));
+        }
         self
     }
 
@@ -276,6 +166,44 @@ impl Stats {
         Stats { products, ..self }
     }
 
+    /// The same with the distributions of the channels along `axes`, of one tensor of shape `extents`. Those have statistics
+    /// of channels already.
+    pub(super) fn with_spread(mut self, values: &[f32], extents: &[usize], axes: &[usize]) -> Self {
+        for channels in self.channels.iter_mut().filter(|channels| axes.contains(&channels.axis)) {
+            channels.spread = Some(Spread::of(values, extents, channels.axis));
+        }
+        self
+    }
+
+    /// The number of channels along `axis` whose distributions are known.
+    pub fn distributions(&self, axis: usize) -> Option<usize> {
+        self.along(axis)?.spread.as_ref().map(Spread::channels)
+    }
+
+    /// The statistics of the value with each channel along `axis` times a factor, if the distributions of these channels are
+    /// known. Those of other axes are not.
+    pub(crate) fn scaled(&self, axis: usize, factors: &[f32]) -> Option<Self> {
+        let channels = self.along(axis)?;
+        let spread = channels.spread.as_ref().filter(|spread| spread.channels() == factors.len())?;
+        let (histogram, [min, max]) = (spread.histogram(factors), spread.extremes(factors));
+        let means = self.channel_means(axis)?.into_iter().zip(factors);
+        let samples = self.samples.max(1) as f64;
+        let means = means.map(|(mean, &factor)| ExactSum::of(mean * f64::from(factor) * samples)).collect();
+        let largest = channels.largest.iter().zip(factors).map(|(x, factor)| x * factor).collect();
+        Some(Stats {
+            min,
+            max,
+            // The extremes of single samples are not known.
+            extremes: [min, max].map(|x| ExactSum::of(f64::from(x) * samples)),
+            halves: self.halves.map(|half| half.map(|_| [min, max])),
+            samples: self.samples,
+            not_finite: self.not_finite,
+            histogram,
+            channels: vec![Channels { axis, means, largest, spread: None }],
+            products: None,
+        })
+    }
+
     /// The number of channels of the second moments, if they were requested.
     pub fn products(&self) -> Option<usize> {
         self.products.as_ref().map(Products::extent)
@@ -290,8 +218,9 @@ impl Stats {
     /// Adds the statistics of the channels along another axis for the same samples.
     fn add_channels(&mut self, channels: Channels) {
         let place = self.channels.partition_point(|own| own.axis < channels.axis);
-        if self.channels.get(place).is_none_or(|own| own.axis != channels.axis) {
-            self.channels.insert(place, channels);
+        match self.channels.get_mut(place).filter(|own| own.axis == channels.axis) {
+            Some(own) => own.spread = own.spread.take().or(channels.spread),
+            None => self.channels.insert(place, channels),
         }
     }
 
@@ -300,7 +229,9 @@ impl Stats {
     pub fn is_valid(&self) -> bool {
         let ordered = |&[lo, hi]: &[f32; 2]| lo.is_finite() && hi.is_finite() && lo <= hi;
         let ascends = self.channels.windows(2).all(|pair| pair[0].axis < pair[1].axis);
-        let channels = |c: &Channels| c.means.len() == c.largest.len() && c.largest.iter().all(|x| x.is_finite());
+        let spread = |c: &Channels| c.spread.as_ref().is_none_or(|s| s.channels() == c.means.len() && s.is_valid());
+        let channels =
+            |c: &Channels| c.means.len() == c.largest.len() && c.largest.iter().all(|x| x.is_finite()) && spread(c);
         let counts = self.histogram.counts.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
         counts.max(self.samples).max(self.not_finite) <= MOST
             && ordered(&[self.min, self.max])
@@ -336,27 +267,18 @@ impl Channels {
         }
         let each = values.len() as f64 / channels.max(1) as f64;
         let means = sums.into_iter().map(|sum| ExactSum::of(sum / each)).collect();
-        (Channels { axis, means, largest }, all)
+        (Channels { axis, means, largest, spread: None }, all)
     }
 
     /// Merges the statistics of other samples along the same axis.
     fn merge(&mut self, other: &Channels) {
         self.means.iter_mut().zip(&other.means).for_each(|(own, theirs)| own.add(theirs));
         self.largest.iter_mut().zip(&other.largest).for_each(|(a, b)| *a = a.max(*b));
+        match (&mut self.spread, &other.spread) {
+            (Some(own), Some(theirs)) => own.merge(theirs),
+            (own, theirs) => *own = theirs.clone().or(own.take()),
+        }
     }
-}
-
-/// The whole part of a number below 2^22 in magnitude, wrapped if it is negative. Unlike `as`, which saturates, it is
-/// vectorized.
-#[inline(always)]
-fn whole(x: f32) -> u32 {
-    // Added to it, a number has no fraction: it is rounded to the nearest integer.
-    const SHIFT: f32 = 8_388_608.0;
-    let size = x.abs();
-    let shifted = size + SHIFT;
-    let rounded_up = u32::from(shifted - SHIFT > size);
-    let whole = shifted.to_bits().wrapping_sub(SHIFT.to_bits()).wrapping_sub(rounded_up);
-    select_unpredictable(x < 0.0, whole.wrapping_neg(), whole)
 }
 
 /// The greater number, or `a` if they cannot be compared.
@@ -427,16 +349,9 @@ fn finite(values: &[f32], sum: f32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::histogram::BINS;
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn whole_parts_are_those_of_conversions() {
-        let sizes = (0..4000).map(|i| i as f32 * 0.25).chain([0.999_999_94, 2_047.999_9, 1e6 + 0.5, 4_000_000.5]);
-        for x in sizes.flat_map(|x| [x, -x]) {
-            assert_eq!(whole(x), x as i32 as u32, "{x}");
-        }
-    }
 
     #[test]
     fn parts_have_the_numbers_of_the_whole() {

@@ -20,7 +20,8 @@ use super::weights::{
 };
 use super::{Interface, Interfaces, Options, Quantized, Weights};
 use crate::PassError;
-use crate::calibrate::{CalibrationTable, Factor, Range, Reading, summed_axis};
+use crate::axes::summed_axis;
+use crate::calibrate::{CalibrationTable, Factor, Range, Reading};
 use crate::quality::Distance;
 
 pub(super) fn build(
@@ -64,7 +65,7 @@ pub(super) fn build(
         let v = b.output(output, &options.interface)?;
         b.new.add_output(output.name.clone(), v);
     }
-    Ok(Quantized { graph: b.new, values: b.values, lost_inputs: b.lost_inputs, decisions: Vec::new() })
+    Ok(Quantized { graph: b.new, values: b.values, lost_inputs: b.lost_inputs, decisions: Vec::new(), smoothed: 0 })
 }
 
 /// The factor by which activations of a channel may exceed those seen in calibration.

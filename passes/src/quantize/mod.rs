@@ -7,6 +7,7 @@
 //!   missing `Quantize` and `Dequantize` pairs from calibration, and `import_qdq` fuses Q/DQ pairs into quantized
 //!   nodes.
 
+use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, StorageType, ValueId};
 use rustc_hash::FxHashSet;
@@ -29,6 +30,7 @@ mod plan;
 mod qparams;
 #[cfg(test)]
 mod recurrent_tests;
+mod smooth;
 mod spell;
 #[cfg(test)]
 mod tests;
@@ -165,6 +167,9 @@ pub struct Options {
     /// Round the weights of contractions so that they compensate each other's errors, where the calibration table has the
     /// second moments of the activation.
     pub compensate: bool,
+    /// Scale the channels of 8-bit activations where that is expected to lower the error of the products that read them, and
+    /// the calibration table has the distributions of channels.
+    pub smooth: bool,
 }
 
 impl Default for Options {
@@ -178,6 +183,7 @@ impl Default for Options {
             exclude: Vec::new(),
             raised: Vec::new(),
             compensate: true,
+            smooth: false,
         }
     }
 }
@@ -194,6 +200,8 @@ pub struct Quantized {
     pub lost_inputs: Vec<NodeId>,
     /// What each node of the float graph computes with after quantization, and why.
     pub decisions: Vec<Decision>,
+    /// The number of activations whose channels are scaled.
+    pub smoothed: usize,
 }
 
 /// Quantizes a float graph. `ranges` is the calibration table of the same graph; it may be empty if only weights are
@@ -208,11 +216,41 @@ pub fn quantize(
     options: &Options,
 ) -> Result<Quantized, PassError> {
     let mut plan = plan::plan(g, target, ranges, options, &FxHashSet::default());
+    if let Some(smooth::Smoothed { graph, ranges, activations }) = smoothed(g, target, ranges, options, &plan)? {
+        let plain = Options { smooth: false, ..options.clone() };
+        let mut quantized = quantize(&graph, target, &ranges, &plain)?;
+        let known: FxHashSet<NodeId> = g.order().into_iter().collect();
+        quantized.values.retain(|(v, _)| known.contains(&v.node));
+        quantized.lost_inputs.retain(|n| known.contains(n));
+        return Ok(Quantized { smoothed: activations, ..quantized });
+    }
     let qparams = parameters_of(g, target, options, &mut plan);
     let mut quantized = build::build(g, target, options, ranges, &plan, &qparams)?;
     quantized.decisions = decide::decisions(g, &plan, &quantized);
     quantized.graph.verify().map_err(|error| PassError::Verify { pass: "quantize", error })?;
     Ok(quantized)
+}
+
+/// The graph with scaled channels, if that is wanted and lowers the error of products.
+fn smoothed(
+    g: &Graph,
+    target: &Target,
+    ranges: &CalibrationTable,
+    options: &Options,
+    plan: &plan::Plan,
+) -> Result<Option<smooth::Smoothed>, PassError> {
+    if !options.smooth || options.activations != Activations::Bits8 {
+        return Ok(None);
+    }
+    let raised: FxHashSet<NodeId> = options.raised.iter().map(|(n, _)| *n).collect();
+    let quantized = |n: NodeId| matches!(plan.mode(n), Some(plan::Mode::Integer | plan::Mode::FloatResult));
+    let kernel = |n: NodeId| target.kernel_of(g, n)?.for_storage(plan.storage);
+    // Weights of products that are not quantized have no scale.
+    let one_scale = |n: NodeId| {
+        let matrix = options.dense_per_tensor && matches!(g.op(n), Op::MatMul(_));
+        raised.contains(&n) || quantized(n) && (matrix || kernel(n).is_none_or(|k| k.weight_axis.is_none()))
+    };
+    Ok(smooth::smoothed(g, ranges, &quantized, &one_scale)?)
 }
 
 /// The quantization parameters of the nodes that the plan quantizes. Nodes whose result is below the resolution of an

@@ -491,3 +491,37 @@ fn a_bias_with_a_computed_weight_stays_float() {
     let conv = q.order().into_iter().find(|&n| q.op(n).is_contraction()).unwrap();
     assert!(q.operand_types(conv).iter().all(|t| t.elem == Elem::F32), "{}", print_brief(&q));
 }
+
+/// Channels of very unlike ranges between two filters lose less when they are scaled, and the graph has no more nodes.
+#[test]
+fn channels_of_unlike_ranges_are_scaled() {
+    let g = graph(
+        "%w: f32[4,2,1,1] = const [8,-4,0.05,0.02,-0.04,0.06,0.03,0.05]
+        %u: f32[2,4,1,1] = const [0.02,1,-2,3,-0.03,2,1,-1]
+        %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from first (Conv)
+        %1 = clamp(lo:0,hi:inf) %0 from relu (Relu)
+        %2 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %1, %u from second (Conv)
+        %3 = clamp(lo:0,hi:6) %2 from relu6 (Relu6)
+        %v: f32[1,2,1,1] = const [1,-1]
+        %4 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %3, %v from last (Conv)
+        output y = %4",
+    );
+    let images = (0..16).map(|k| vec![qcc_ir::testing::numbers(Shape::known(&[1, 2, 4, 4]), k)]);
+    let (joint, samples) = (SharedGraph::alone(&g), images.collect::<Vec<_>>());
+    let read = |i: usize| Some(samples[i].clone());
+    let go_on = &mut |_| ControlFlow::Continue(());
+    let ranges = calibrate(&joint, &[&g], Method::Mse, samples.len(), read, go_on).unwrap();
+    let sqnr = |smooth: bool| {
+        let options = Options { smooth, ..Options::default() };
+        let q = quantize(&g, &crate::testing::BARE, &ranges[0], &options).unwrap();
+        assert_eq!(q.smoothed, usize::from(smooth));
+        assert!(q.values.iter().all(|(v, _)| g.order().contains(&v.node)));
+        let compiled = Compiled { place: 0, float: &g, graph: &q.graph, values: &q.values };
+        let samples = quality::Samples { count: samples.len(), read: &read };
+        let fidelity = compare(&joint, &g, &[compiled], Hints::default(), &samples).unwrap();
+        (fidelity[0].outputs[0].distance.sqnr(), q.graph.order().len())
+    };
+    let ((plain, nodes), (scaled, same)) = (sqnr(false), sqnr(true));
+    assert!(scaled > plain + 6.0, "{scaled} {plain}");
+    assert_eq!(nodes, same);
+}

@@ -365,8 +365,8 @@ impl Repairer<'_> {
         let mut nodes: Vec<(NodeId, Raised)> =
             chosen.iter().flat_map(|&i| &self.units[i].nodes).map(|&n| (n, kept.raised)).collect();
         nodes.sort_unstable();
-        let compensate = self.narrowed.compensate;
-        Variant { dynamic: kept.dynamic, raised: nodes, compensate, ..Variant::asked(self.narrowing.options) }
+        let Narrowed { compensate, smooth, .. } = *self.narrowed;
+        Variant { dynamic: kept.dynamic, raised: nodes, compensate, smooth, ..Variant::asked(self.narrowing.options) }
     }
 
     /// The quality of the models with each set of parts in higher precision, on the first `count` samples of the search.
