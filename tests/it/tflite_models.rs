@@ -56,6 +56,14 @@ pub(crate) fn one_operator(code: B, version: i32, options: Options, operands: Ve
     model_of(OperatorCode::builtin(code, version), operator, operands, results)
 }
 
+/// A block in place of a part of `[4, 6]`, at these positions or those of an input.
+fn replaced(block: [i32; 2], starts: Option<[i32; 2]>) -> Bytes {
+    let starts = starts.map_or_else(|| (entry(Stored::INT32, &[2]), None), |starts| ints(&[2], &starts));
+    let options = Options::Other(OptionsType::DYNAMIC_UPDATE_SLICE);
+    let operands = vec![float(&[4, 6]), float(&block), starts];
+    one_operator(B::DYNAMIC_UPDATE_SLICE, 1, options, operands, vec![float(&[4, 6])])
+}
+
 /// A model of one operator. Operands without bytes are inputs, unless they are variables; `None` is an operand that is left
 /// out.
 pub(crate) fn model_of(
@@ -289,6 +297,11 @@ pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
     let three = |values: [i32; 3]| ints(&[3], &values);
     vec![
         ("composite operator", composite()),
+        ("a block in place of rows", replaced([2, 6], Some([1, 0]))),
+        ("a block in place of a part of rows", replaced([2, 3], Some([1, 2]))),
+        ("a block that is moved inside", replaced([3, 6], Some([-2, 9]))),
+        ("a block at a computed position", replaced([1, 4], None)),
+        ("rows at a computed position", replaced([2, 6], None)),
         ("weights in blocks", in_blocks()),
         ("sizes of a spectrum", spectrum(B::COMPLEX_ABS)),
         ("real parts of a spectrum", spectrum(B::REAL)),

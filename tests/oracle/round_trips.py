@@ -17,12 +17,10 @@ RUNTIMES = {"tflite": LiteRt, "onnx": Ort, "openvino": OpenVino}
 SOURCES = ("tflite", "openvino")
 CALIBRATED = 64
 LEAST, LEAST_INT8 = 80, 40
-WITHOUT_WEIGHTS = ("turns",)
+WITHOUT_WEIGHTS = ("lengths", "turns")
 # What is not supported as a source, and what the refusal says.
-REFUSED = {(name, "openvino"): "is not supported" for name in (*run_time_values.MODELS, "branches", "scans", "turns")
-           if name.startswith(("boxes", "loop", "while", "branches", "scans", "turns"))}
+REFUSED = {(name, "openvino"): "is not supported" for name in run_time_values.MODELS if name.startswith("boxes")}
 REFUSED |= {(name, "tflite"): "is not supported" for name in run_time_values.MODELS if name.startswith("boxes")}
-REFUSED |= {(name, "tflite"): "DYNAMIC_UPDATE_SLICE is not supported" for name in ("recurrent", "layers", "lengths")}
 
 
 def qcc(*arguments):

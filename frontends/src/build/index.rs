@@ -2,11 +2,12 @@
 
 use qcc_ir::eval::indices_within;
 use qcc_ir::ops::{
-    BinaryFn, Concat, Extents, Gather, NonZero, Op, OpenSlice, Range, ScatterFn, ScatterNd, Select, Slice, UnaryFn,
+    BinaryFn, Concat, Expand, Extents, Gather, NonZero, Op, OpenSlice, Range, ScatterFn, ScatterNd, Select, Slice,
+    UnaryFn,
 };
 use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
-use super::computed::{counted, found, fresh, one_defined};
+use super::computed::{counted, found, fresh, list, number, one_defined, position};
 use super::{Build, Operands, Values, extent};
 use crate::refusal::Refusal;
 
@@ -213,6 +214,71 @@ impl Places {
         back.insert(self.axis, 0);
         n.transpose(y, &back)
     }
+}
+
+/// `x` with a block in place of a part of one axis, where its position is a constant.
+pub(crate) fn block_between(
+    n: &mut impl Build,
+    x: ValueId,
+    block: ValueId,
+    starts: ValueId,
+) -> Result<Option<ValueId>, Refusal> {
+    let (own, new) = (n.shape(x).dims().to_vec(), n.shape(block).dims().to_vec());
+    let mut axes = (0..own.len().min(new.len())).filter(|&a| own[a] != new[a]);
+    let (Some(axis), None) = (axes.next(), axes.next()) else { return Ok(None) };
+    let start = n.constant(starts).and_then(Tensor::integers).and_then(|starts| starts.get(axis).copied());
+    let (Some(start), Some(whole), Some(len)) = (start, own[axis].known(), new[axis].known()) else { return Ok(None) };
+    let Some(rest) = whole.checked_sub(len).filter(|_| own.len() == new.len()) else { return Ok(None) };
+    let start = usize::try_from(start.max(0)).unwrap_or(rest).min(rest);
+    let mut parts = Values::new();
+    for (is_block, start, len) in [(false, 0, start), (true, start, len), (false, start + len, rest - start)] {
+        if is_block {
+            parts.push(block);
+        } else if len > 0 {
+            parts.push(n.add(Slice { ranges: vec![Range { axis, start, len, step: 1 }] }, &[x])?);
+        }
+    }
+    n.add(Concat { axis }, &parts).map(Some)
+}
+
+/// The index tuples of a block of these extents in `x` that begins at a list of positions, one for each axis. They are
+/// clamped so that the block is inside. `None` where the block is all of `x`.
+pub(crate) fn block_places(
+    n: &mut impl Build,
+    x: ValueId,
+    block: ValueId,
+    starts: ValueId,
+) -> Result<Option<ValueId>, Refusal> {
+    let (own, new) = (n.shape(x).dims().to_vec(), n.shape(block).dims().to_vec());
+    let rests: Option<Vec<Expr>> = own.iter().zip(&new).map(|(own, new)| own.expr().minus(&new.expr())).collect();
+    let fits = |rests: &Vec<Expr>| rests.iter().all(|rest| rest.bounds().1.is_none_or(|most| most >= 0));
+    let Some(rests) = rests.filter(|rests| own.len() == new.len() && fits(rests)) else {
+        return Err(Refusal::Invalid(format!("a block {} of {}", n.ty(block), n.ty(x))));
+    };
+    if n.shape(starts).elements() != Some(own.len()) {
+        return Err(Refusal::Invalid(format!("{} positions for {}", n.ty(starts), n.ty(x))));
+    }
+    let Some(last) = rests.iter().rposition(|rest| *rest != 0.into()) else { return Ok(None) };
+    let starts = list(n, starts)?;
+    let zero = number(n, 0);
+    let one = || Dim::Known(1);
+    let grid: Shape = new[..=last].iter().cloned().chain([one()]).collect();
+    let mut columns = Values::new();
+    for (axis, rest) in rests.into_iter().enumerate().take(last + 1) {
+        let mut places = counted(n, new[axis].expr())?;
+        if rest != 0.into() {
+            let start = position(n, starts, axis)?;
+            let most = n.add_whole(vec![rest], Extents::from_elem(1, 1))?;
+            let start = n.binary(BinaryFn::Min, start, most)?;
+            let start = n.binary(BinaryFn::Max, start, zero)?;
+            places = n.binary(BinaryFn::Add, places, start)?;
+        }
+        let mut dims = vec![one(); last + 2];
+        dims[axis] = new[axis].clone();
+        places = n.reshape_to(places, dims.into_iter().collect())?;
+        columns.push(if *n.shape(places) == grid { places } else { n.add(Expand { shape: grid.clone() }, &[places])? });
+    }
+    if let [only] = *columns { Ok(Some(only)) } else { n.add(Concat { axis: last + 1 }, &columns).map(Some) }
 }
 
 /// The indices along an axis as a vector, if they do not vary along the other axes.

@@ -1,12 +1,13 @@
 //! Subgraphs that stay graphs: bodies of loops and branches, where what they do is known at run time only.
 
 use qcc_formats::tflite::SubGraph;
-use qcc_ir::ops::{Concat, If, Loop, Op};
-use qcc_ir::{Elem, Graph, Origin, Shape, TensorType, ValueId};
+use qcc_ir::ops::{Concat, If, Loop, Op, OpenSlice};
+use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, TensorType, ValueId};
 
+use super::counted::Iteration;
 use super::importer::Importer;
 use crate::build::control::{self, SET};
-use crate::build::{Build, Values, computed};
+use crate::build::{Build, Values, computed, index};
 use crate::refusal::Refusal;
 
 /// The subgraphs of a WHILE.
@@ -22,8 +23,19 @@ pub(super) struct Turns {
     pub(super) operands: Values,
     /// The operand of the WHILE that each result is the last value of.
     carried: Vec<usize>,
-    /// The operand of the WHILE that each further result is the growth of, and the axis along which it grows.
-    grown: Vec<(usize, usize)>,
+    /// The operands of the WHILE that get a piece in each iteration, of which the further results are the pieces.
+    grown: Vec<Growth>,
+}
+
+/// A carried value that gets a piece in each iteration.
+struct Growth {
+    /// Its place among the operands.
+    place: usize,
+    axis: usize,
+    /// True where pieces replace what it has from the beginning of the axis on; else they follow it.
+    replaces: bool,
+    /// The piece in the body.
+    piece: ValueId,
 }
 
 impl Importer<'_> {
@@ -33,7 +45,7 @@ impl Importer<'_> {
         let subgraph = self.subgraph(turn.body)?;
         let stays = |i: &usize| subgraph.inputs.get(*i) == subgraph.outputs.get(*i);
         let places: Vec<usize> = (0..operands.len()).filter(|i| !stays(i)).collect();
-        let (mut graph, (mut reads, grown)) = self.within(origin, |importer, outer| {
+        let (mut graph, (mut reads, grown, exact)) = self.within(origin, |importer, outer| {
             importer.graph.add_input("iteration", TensorType::new(Elem::I64, Shape::scalar()));
             let mut inside = vec![None; operands.len()];
             for &i in &places {
@@ -45,28 +57,35 @@ impl Importer<'_> {
                 let (takes, gives) = (operands.len(), results.len());
                 return Err(Refusal::Invalid(format!("its body takes {takes} values and gives {gives}")));
             }
-            let again = importer.holds(turn, &results)?;
+            let mut again = importer.holds(turn, &results)?;
+            let graph = &importer.graph;
+            let exact = Iteration { outer, graph, operands, inside: &inside, results: &results }.count(again);
+            if exact.is_some() {
+                again = importer.place(origin).add_constant(Tensor::from_bools(Shape::scalar(), [true]));
+            }
             let again = importer.place(origin).reshape(again, &[])?;
             importer.graph.add_output("again", again);
-            let grown = importer.growth(turn, &places, &inside, &results)?;
-            let is_grown = |i: &usize| grown.iter().any(|(place, ..)| place == i);
+            let graph = &importer.graph;
+            let iteration = Iteration { outer, graph, operands, inside: &inside, results: &results };
+            let grown = importer.growth(turn, &places, iteration, exact.as_ref())?;
+            let is_grown = |i: &usize| grown.iter().any(|growth| growth.place == *i);
             for &i in places.iter().filter(|i| !is_grown(i)) {
                 importer.leave(&format!("y{i}"), results[i])?;
             }
-            for &(i, _, piece) in &grown {
-                importer.leave(&format!("y{i}"), piece)?;
+            for growth in &grown {
+                importer.leave(&format!("y{}", growth.place), growth.piece)?;
             }
             importer.graph.sweep();
-            grown.iter().filter_map(|(i, ..)| inside[*i]).for_each(|v| importer.graph.remove_input(v));
-            Ok((reads, grown))
+            grown.iter().filter_map(|growth| inside[growth.place]).for_each(|v| importer.graph.remove_input(v));
+            Ok((reads, grown, exact))
         })?;
-        let grown: Vec<(usize, usize)> = grown.into_iter().map(|(i, axis, _)| (i, axis)).collect();
-        let places: Vec<usize> = places.into_iter().filter(|i| !grown.iter().any(|(place, _)| place == i)).collect();
+        let places: Vec<usize> =
+            places.into_iter().filter(|i| !grown.iter().any(|growth| growth.place == *i)).collect();
         let carried: Values = places.iter().map(|&i| operands[i]).collect();
         control::same_after(&self.graph, &carried, &graph)?;
         reads.extend(control::carriers(&mut self.place(origin), &mut [&mut graph])?);
-        let count = if grown.is_empty() { String::new() } else { computed::fresh(&self.place(origin)) };
-        let op = Loop { carried: carried.len(), iterations: None, count, body: graph.into() };
+        let count = computed::fresh(&self.place(origin));
+        let op = control::repeat(carried.len(), exact, count, graph);
         Ok(Turns { op, operands: carried.into_iter().chain(reads).collect(), carried: places, grown })
     }
 
@@ -76,9 +95,10 @@ impl Importer<'_> {
         &self,
         turn: Turn,
         places: &[usize],
-        inside: &[Option<ValueId>],
-        results: &[ValueId],
-    ) -> Result<Vec<(usize, usize, ValueId)>, Refusal> {
+        iteration: Iteration<'_>,
+        exact: Option<&Expr>,
+    ) -> Result<Vec<Growth>, Refusal> {
+        let Iteration { inside, results, .. } = iteration;
         let (body, cond) = (self.subgraph(turn.body)?, self.subgraph(turn.cond)?);
         let reads = |graph: &SubGraph, tensors: &[i32], i: usize| {
             let operands = graph.operators.iter().flat_map(|o| &o.inputs);
@@ -96,11 +116,18 @@ impl Importer<'_> {
             let (before, after) = (inside[i]?, *results.get(i)?);
             let Op::Concat(Concat { axis }) = self.graph.producer(after) else { return None };
             match *self.graph.operands(after.node).as_slice() {
-                [first, piece] if first == before && piece != before => Some((i, *axis, piece)),
+                [first, piece] if first == before && piece != before => {
+                    Some(Growth { place: i, axis: *axis, replaces: false, piece })
+                }
                 _ => None,
             }
         };
-        Ok(places.iter().copied().filter(alone).filter_map(grows).collect())
+        let written = |place: usize| {
+            let block = *self.blocks.get(results.get(place)?)?;
+            let (axis, piece) = iteration.written(place, block, exact?)?;
+            Some(Growth { place, axis, replaces: true, piece })
+        };
+        Ok(places.iter().copied().filter(alone).filter_map(|i| grows(i).or_else(|| written(i))).collect())
     }
 
     /// Imports two branches that read these values, and returns those that are their inputs.
@@ -140,7 +167,9 @@ impl Importer<'_> {
         import: impl FnOnce(&mut Self, &Graph) -> Result<T, Refusal>,
     ) -> Result<(Graph, T), Refusal> {
         let outer = std::mem::replace(&mut self.graph, Graph::new(origin.path()));
+        let blocks = std::mem::take(&mut self.blocks);
         let imported = import(self, &outer);
+        self.blocks = blocks;
         let mut graph = std::mem::replace(&mut self.graph, outer);
         graph.sweep();
         imported.map(|imported| (graph, imported))
@@ -187,10 +216,23 @@ impl Turns {
         let mut results: Values = operands.into();
         let (last, rows) = found.split_at(self.carried.len());
         self.carried.iter().zip(last).for_each(|(&place, &v)| results[place] = v);
-        for (&(place, axis), &rows) in self.grown.iter().zip(rows) {
-            let pieces = control::along(n, rows, axis)?;
-            results[place] = n.add(Concat { axis }, &[operands[place], pieces])?;
+        for (&Growth { place, axis, replaces, .. }, &rows) in self.grown.iter().zip(rows) {
+            let (before, pieces) = (operands[place], control::along(n, rows, axis)?);
+            let parts =
+                if replaces { [Some(pieces), behind(n, before, pieces, axis)?] } else { [Some(before), Some(pieces)] };
+            let parts: Values = parts.into_iter().flatten().collect();
+            results[place] = if let [only] = *parts { only } else { n.add(Concat { axis }, &parts)? };
         }
         Ok(results)
     }
+}
+
+/// What `x` has along an axis behind the extent of `pieces`; `None` where that is nothing.
+fn behind(n: &mut impl Build, x: ValueId, pieces: ValueId, axis: usize) -> Result<Option<ValueId>, Refusal> {
+    let [whole, start] = [x, pieces].map(|v| n.shape(v).dims()[axis].expr());
+    let len = whole.minus(&start).ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
+    if len == 0.into() {
+        return Ok(None);
+    }
+    index::part(n, x, OpenSlice { axis, start, len }).map(Some)
 }

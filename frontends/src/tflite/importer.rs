@@ -5,6 +5,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Elem, Graph, Origin, QuantParams, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
+use super::counted::Block;
 use super::{sparse, types};
 use crate::build::{End, Values, fixed_input};
 use crate::refusal::Refusal;
@@ -37,6 +38,8 @@ pub(super) struct Importer<'m> {
     calls: Vec<i32>,
     /// Number of operators and tensors of all subgraph calls.
     called: usize,
+    /// The values of the graph that are others with a block replaced.
+    pub(super) blocks: FxHashMap<ValueId, Block>,
 }
 
 /// Maximum depth of nested subgraph calls.
@@ -58,6 +61,7 @@ impl<'m> Importer<'m> {
             next: FxHashMap::default(),
             calls: Vec::new(),
             called: 0,
+            blocks: FxHashMap::default(),
         }
     }
 

@@ -16,6 +16,7 @@ use importer::Importer;
 use variables::State;
 
 mod body;
+mod counted;
 mod custom;
 mod importer;
 mod metadata;

@@ -7,6 +7,7 @@ use qcc_ir::ops::{
 use qcc_ir::{Elem, Graph, Origin, QuantParams, StorageType, Tensor, TensorType, ValueId};
 
 use super::body::{Turn, Turns};
+use super::counted::Block;
 use super::importer::{Binding, Importer};
 use super::types;
 use crate::build::{Build, Operands, Values, bounded, computed};
@@ -97,6 +98,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// A loop that stays one. See [`Importer::turns`].
     pub(super) fn turns(&mut self, turn: Turn, operands: &[ValueId]) -> Result<Turns, Refusal> {
         self.importer.turns(turn, operands, &self.origin)
+    }
+
+    /// Records of which block a value is the replacement.
+    pub(super) fn note_block(&mut self, y: ValueId, block: Block) {
+        self.importer.blocks.insert(y, block);
     }
 
     /// Branches that stay graphs. See [`Importer::branches`].

@@ -244,7 +244,7 @@ fn unrolled<'m>(
     let result = |g: &Given| match *g {
         Given::Carried(i) => Ok(carried[i]),
         Given::Joined { row, axis, backward } => joined(n, &rows[row], axis, backward),
-        Given::Last(_) => last.next().ok_or_else(|| control::without_iterations()),
+        Given::Last(_) => last.next().ok_or_else(control::without_iterations),
     };
     given.iter().map(result).collect::<Result<_, _>>().map(Some)
 }

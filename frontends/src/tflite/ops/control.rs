@@ -1,7 +1,8 @@
 //! Operators whose implementation is in other subgraphs, and variables.
 
 use qcc_formats::tflite::{BuiltinOperator as B, FurtherOptions, If, While};
-use qcc_ir::{Tensor, ValueId};
+use qcc_ir::ops::Extents;
+use qcc_ir::{Shape, Tensor, ValueId};
 
 use super::super::body::Turn;
 use super::super::node::NodeCx;
@@ -64,7 +65,13 @@ fn while_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn repeated(n: &mut NodeCx<'_, '_>, turn: Turn, first: ValueId, values: &[ValueId]) -> Result<Values, Refusal> {
     let turns = n.turns(turn, values)?;
-    let most = n.add_constant(Tensor::scalar(i64::from(i32::MAX)));
+    let (most, first) = match &turns.op.iterations {
+        Some(count) => {
+            let runs = n.add_constant(Tensor::from_bools(Shape::scalar(), [true]));
+            (n.add_whole(vec![count.clone()], Extents::new())?, runs)
+        }
+        None => (control::most(n, None)?.0, first),
+    };
     let operands: Values = [most, first].into_iter().chain(turns.operands.iter().copied()).collect();
     let found = n.add_all(turns.op.clone(), &operands)?;
     turns.results(n, values, &found)

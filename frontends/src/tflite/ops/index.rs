@@ -4,14 +4,16 @@ use qcc_formats::tflite::{BuiltinOperator as B, Gather as GatherOptions, OneHot}
 use qcc_ir::ops::{Expand, Gather, GatherNd, ScatterFn, ScatterNd, Select, TopK};
 use qcc_ir::{Dim, Elem, ValueId};
 
+use super::super::counted::Block;
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::index::{first_sorted, non_zero};
+use crate::build::index::{block_between, block_places, first_sorted, non_zero};
 use crate::build::one_hot::hits;
 use crate::build::{Build, Operands, Values, count_axis, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
+    (B::DYNAMIC_UPDATE_SLICE, dynamic_update_slice),
     (B::EMBEDDING_LOOKUP, embedding_lookup),
     (B::GATHER, gather),
     (B::GATHER_ND, gather_nd),
@@ -36,6 +38,19 @@ fn indices(n: &mut NodeCx<'_, '_>, i: usize) -> Result<ValueId, Refusal> {
         Elem::I16 | Elem::U8 | Elem::I8 => n.cast(v, Elem::I32),
         _ => Err(Refusal::Invalid(format!("input {i} is {}; expected indices", n.ty(v)))),
     }
+}
+
+/// A block of an operand is replaced.
+fn dynamic_update_slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, block, starts) = (n.input(0)?, n.input(1)?, indices(n, 2)?);
+    let is_plain = n.ty(x).elem.qparams().is_none();
+    if let Some(y) = if is_plain { block_between(n, x, block, starts)? } else { None } {
+        return one(y);
+    }
+    let Some(places) = block_places(n, x, block, starts)? else { return one(block) };
+    let y = n.give(ScatterNd { f: ScatterFn::Replace }, &[x, places, block])?;
+    n.note_block(y, Block { x, block, starts });
+    one(y)
 }
 
 fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

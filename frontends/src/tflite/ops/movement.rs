@@ -144,7 +144,12 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (axis, x) = (n.integer(0)?, n.input(1)?);
     let axis = n.axis(axis, x)?;
     let count = positive(o.num_splits, "the number of parts")?;
-    let extent = n.extent(x, axis)?;
+    let whole = n.shape(x).dims()[axis].clone();
+    let Some(extent) = whole.known() else {
+        let part =
+            whole.expr().exact_div(&i64::from(o.num_splits).into()).ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
+        return open_parts(n, x, axis, vec![part; count]);
+    };
     if count != n.outputs() || !extent.is_multiple_of(count) {
         return Err(Refusal::Invalid(format!("{extent} cannot be split into {count} equal parts")));
     }
