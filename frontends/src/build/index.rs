@@ -169,6 +169,9 @@ impl Places {
 
     /// Single elements: update `[i][j]` goes to `x[indices[i][j]][j]` for axis 0 of rank 2.
     pub(crate) fn elements(n: &mut impl Build, x: ValueId, axis: usize, indices: ValueId) -> Result<Places, Refusal> {
+        if n.shape(x).is_open() || n.shape(indices).is_open() {
+            return Places::elements_of_open(n, x, axis, indices);
+        }
         let (data, dims) = (n.dims(x)?, n.dims(indices)?);
         let fits = |(a, (d, x)): (usize, (&usize, &usize))| a == axis || d <= x;
         if dims.len() != data.len() || !dims.iter().zip(&data).enumerate().all(fits) {
@@ -188,6 +191,36 @@ impl Places {
                 true => n.reshape(indices, &column)?,
                 false => n.table(&column, |i| (i / inner % dims[a]) as i64)?,
             });
+        }
+        let tuples = if let [only] = *columns { only } else { n.add(Concat { axis: dims.len() }, &columns)? };
+        Ok(Places { tuples, axis: 0 })
+    }
+
+    /// As [`Self::elements`], with open extents.
+    fn elements_of_open(n: &mut impl Build, x: ValueId, axis: usize, indices: ValueId) -> Result<Places, Refusal> {
+        let (data, dims) = (n.shape(x).dims().to_vec(), n.shape(indices).dims().to_vec());
+        let least = |(d, x): (&Dim, &Dim)| Some(x.expr().minus(&d.expr())?.bounds());
+        let room: Vec<_> = dims.iter().zip(&data).map(least).collect();
+        let holds = |room: &Option<(Option<i64>, _)>| room.is_some_and(|(least, _)| least.is_some_and(|n| n >= 0));
+        if dims.len() != data.len() {
+            return Err(Refusal::Invalid(format!("indices {} for {}", n.ty(indices), n.ty(x))));
+        }
+        if (0..dims.len()).any(|a| a != axis && !holds(&room[a])) {
+            return Err(Refusal::Open(n.shape(indices).clone()));
+        }
+        let column: Shape = dims.iter().cloned().chain([Dim::Known(1)]).collect();
+        let indices = n.cast(indices, Elem::I64)?;
+        let mut columns = Values::new();
+        for (a, d) in dims.iter().enumerate() {
+            let places = if a == axis {
+                n.reshape_to(indices, column.clone())?
+            } else {
+                let along = (0..=dims.len()).map(|b| if a == b { d.clone() } else { Dim::Known(1) });
+                let places = counted(n, d.expr())?;
+                let places = n.reshape_to(places, along.collect())?;
+                n.add(Expand { shape: column.clone() }, &[places])?
+            };
+            columns.push(places);
         }
         let tuples = if let [only] = *columns { only } else { n.add(Concat { axis: dims.len() }, &columns)? };
         Ok(Places { tuples, axis: 0 })

@@ -1,8 +1,9 @@
 //! Padding with elements of the tensor.
 
-use qcc_ir::ops::{Concat, Expand, Extents, Range, Slice, Tile};
+use qcc_ir::ops::{Concat, Expand, Extents, OpenSlice, Range, Slice, Tile};
 use qcc_ir::{Dim, Expr, ValueId};
 
+use super::index::part;
 use super::{Build, Values};
 use crate::refusal::Refusal;
 
@@ -53,26 +54,36 @@ pub(crate) fn continued(
 }
 
 /// Padding of axes with a number, by amounts before and after that follow from open extents: parts filled with it are
-/// concatenated.
+/// concatenated, and what negative amounts take away is cut off.
 pub(crate) fn filled(
     n: &mut impl Build,
     mut x: ValueId,
     pads: &[(usize, [Expr; 2])],
     value: ValueId,
 ) -> Result<ValueId, Refusal> {
-    let fits = pads.iter().flat_map(|(_, pads)| pads).all(|p| p.bounds().0.is_some_and(|least| least >= 0));
-    if !fits || n.ty(x).elem.qparams().is_some() {
+    if n.ty(x).elem.qparams().is_some() {
         return Err(Refusal::Open(n.shape(x).clone()));
     }
     let value = n.reshape(value, &[])?;
     for (axis, pads) in pads {
-        let [front, back] = pads.each_ref().map(|pad| {
-            let pad = Dim::of(pad.clone()).filter(|pad| *pad != Dim::Known(0));
+        let too_large = || Refusal::Open(n.shape(x).clone());
+        let extent = n.shape(x).dims()[*axis].expr();
+        let whole = extent.plus(&pads[0]).and_then(|e| e.plus(&pads[1])).ok_or_else(too_large)?;
+        let added = pads.each_ref().map(|pad| pad.larger(&Expr::default()).ok_or_else(too_large));
+        let [front, back] = added;
+        let (front, back) = (front?, back?);
+        let cut = front.minus(&pads[0]).ok_or_else(too_large)?;
+        let cuts = cut != Expr::default() || back != pads[1];
+        let [front, back] = [front, back].map(|pad| {
+            let pad = Dim::of(pad).filter(|pad| *pad != Dim::Known(0));
             pad.map(|pad| n.add(Expand { shape: n.shape(x).with(*axis, pad) }, &[value])).transpose()
         });
         let parts: Values = front?.into_iter().chain([x]).chain(back?).collect();
         if parts.len() > 1 {
             x = n.add(Concat { axis: *axis }, &parts)?;
+        }
+        if cuts {
+            x = part(n, x, OpenSlice { axis: *axis, start: cut, len: whole })?;
         }
     }
     Ok(x)

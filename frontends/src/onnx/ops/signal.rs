@@ -1,7 +1,7 @@
 //! Fourier transforms: products with constant matrices.
 
 use qcc_ir::ops::{Conv, Extents};
-use qcc_ir::{Elem, ValueId};
+use qcc_ir::{Dim, Elem};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -52,14 +52,13 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         _ => window.as_ref().map(Vec::len).ok_or(Refusal::MissingInput(3))?,
     };
     let half = n.flag("onesided", true)?;
-    let dims = n.dims(x)?;
-    let (signals, samples, parts) = match *dims.as_slice() {
-        [signals, samples] => (signals, samples, 1),
-        [signals, samples, parts @ 1..=2] => (signals, samples, parts),
+    let (signals, samples, parts) = match n.shape(x).dims() {
+        [signals, samples] => (signals.clone(), samples.clone(), 1),
+        [signals, samples, Dim::Known(parts @ 1..=2)] => (signals.clone(), samples.clone(), *parts),
         _ => return Err(Refusal::Invalid(format!("windows of {}", n.ty(x)))),
     };
-    let fits = window.as_ref().is_none_or(|w| w.len() == length);
-    if !fits || step == 0 || length == 0 || samples < length || half && parts == 2 {
+    let fits = window.as_ref().is_none_or(|w| w.len() == length) && samples.known().is_none_or(|n| n >= length);
+    if !fits || step == 0 || length == 0 || half && parts == 2 {
         return Err(Refusal::Invalid(format!("windows of {length} with steps of {step} on {}", n.ty(x))));
     }
     if n.ty(x).elem != Elem::F32 && n.ty(x).elem != Elem::F16 {
@@ -78,10 +77,10 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
                 _ => sin,
             }
     })?;
-    let x = n.reshape(x, &[signals, samples, parts])?;
+    let x = n.reshape_to(x, [signals.clone(), samples, parts.into()].into_iter().collect())?;
     let x = n.transpose(x, &[0, 2, 1])?;
     let y = n.add(Conv { stride: Extents::from_elem(step, 1), ..Conv::unit(1) }, &[x, filters])?;
-    let windows = n.dims(y)?[2];
-    let y: ValueId = n.transpose(y, &[0, 2, 1])?;
-    one(n.reshape(y, &[signals, windows, count, 2])?)
+    let windows = n.shape(y).dims()[2].clone();
+    let y = n.transpose(y, &[0, 2, 1])?;
+    one(n.reshape_to(y, [signals, windows, count.into(), 2.into()].into_iter().collect())?)
 }
