@@ -113,7 +113,8 @@ def spectrum(m):
         parts = m.op("STFT", x, 32, window, 64)
         return m.op("MatMul", m.op("ReduceSumSquare", parts, axes=[-1], keepdims=0), np.abs(m.weight(33, 8)))
 
-    whole, cut = power("x"), power(m.op("Pad", "x", pads))
+    whole = power(m.op("Sub", "x", m.op("Mul", m.op("Pad", "x", [0, 1, 0, -1], mode="edge"), 0.9)))
+    cut = power(m.op("Pad", "x", pads))
     return m.op("Log", m.op("Add", m.op("Concat", whole, cut, axis=1), 0.1))
 
 
