@@ -2,7 +2,7 @@ use bytes::Bytes;
 use qcc_formats::tflite::Model;
 use qcc_ir::ops::{Clamp, Conv, Extents, MatMul, Pool, PoolFn, Relayout, Unary, UnaryFn};
 use qcc_ir::text::{Weights, parse};
-use qcc_ir::{Checked, Dim, Elem, Graph, Layout, Origin, Shape, Symbols, Tensor, TensorType};
+use qcc_ir::{Checked, Dim, Elem, Graph, Layout, Origin, Shape, Tensor, TensorType};
 use smallvec::smallvec;
 
 use super::{TARGET, disassemble, write};
@@ -206,6 +206,7 @@ fn shapes_beside_signatures_can_run() {
     g.add_output("y", y);
     let shapes = |extents: &[(&str, usize)]| {
         let extents = extents.iter().map(|&(name, n)| (name.into(), n)).collect();
+        let extents = Attachments { extents, ..Attachments::default() };
         let model = super::model(checked(&g), None, &extents).unwrap().model;
         let tensors = model.subgraphs[0].tensors.iter();
         tensors.map(|t| (t.shape.clone(), t.shape_signature.clone())).collect::<Vec<_>>()
@@ -236,7 +237,8 @@ fn tables_that_fail_on_devices_are_found() {
             Some(Quantization { scale: scales, zero_point, ..Quantization::default() });
     };
     let fault = |change: &dyn Fn(&mut Model)| {
-        let mut model = super::model(checked(&convolution(1, &[6, 4, 3, 3])), None, &Symbols::default()).unwrap().model;
+        let mut model =
+            super::model(checked(&convolution(1, &[6, 4, 3, 3])), None, &Attachments::default()).unwrap().model;
         change(&mut model);
         super::check::check(&model).into_iter().map(|d| d.message).collect::<Vec<_>>().join("; ")
     };
