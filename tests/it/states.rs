@@ -42,7 +42,16 @@ fn states_that_cannot_be_are_refused() {
     insta::assert_snapshot!("state_unknown", say("m.qir", "tflite", &["lasts=next"]));
     insta::assert_snapshot!("state_twice", say("m.qir", "tflite", &["last=next", "x=next"]));
     insta::assert_snapshot!("state_unlike", say("m.qir", "openvino", &["last=wide"]));
-    insta::assert_snapshot!("state_open", say("open.qir", "tflite", &["last=next"]));
+}
+
+#[test]
+fn a_state_of_tflite_has_a_known_shape() {
+    let dir = folder();
+    let args = ["open.qir", "--to", "tflite,openvino", "--state", "last=next", "-o", "out/", "--report", "r.json"];
+    succeeds(dir.path(), &args);
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("r.json")).unwrap()).unwrap();
+    let types = |i: usize| report["artefacts"][i]["states"][0]["type"].clone();
+    assert_eq!([types(0), types(1)], ["f32[1,4]", "f32[n,4]"]);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use qcc_formats::openvino::{Element, Network, Node, Port};
 use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::states::READ_VALUE;
 use super::types;
+use super::types::READ_VALUE;
 use crate::build::blocks::Signed;
 use crate::elements::Stored;
 use crate::refusal::Refusal;

@@ -18,7 +18,7 @@ use crate::shapes::{self, ANONYMOUS, ExtentNames};
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile, build};
 use importer::Importer;
 use integers::Scaled;
-use states::{READ_VALUE, VARIABLE};
+use types::{READ_VALUE, VARIABLE};
 
 mod body;
 mod importer;

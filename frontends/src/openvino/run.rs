@@ -6,7 +6,7 @@ use qcc_ir::{Dim, Origin, ValueId};
 
 use super::importer::{Binding, Importer};
 use super::node::NodeCx;
-use super::states::{ASSIGN, READ_VALUE};
+use super::types::{ASSIGN, READ_VALUE};
 use super::{ops, types};
 use crate::Imported;
 use crate::build::Values;

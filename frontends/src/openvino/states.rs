@@ -6,13 +6,8 @@ use qcc_ir::ops::Op;
 use qcc_ir::{Origin, Tensor};
 
 use super::importer::Importer;
+use super::types::{ASSIGN, READ_VALUE, VARIABLE};
 use crate::build::states::{ZEROS, add_next};
-
-pub(super) const READ_VALUE: &str = "ReadValue";
-pub(super) const ASSIGN: &str = "Assign";
-
-/// The attribute with the name of a variable.
-pub(super) const VARIABLE: &str = "variable_id";
 
 impl Importer<'_> {
     /// Adds the next value of a variable that is an input.

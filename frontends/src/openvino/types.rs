@@ -8,6 +8,13 @@ use crate::build::{MOST_ELEMENTS, extents};
 use crate::elements::{Stored, without_nan};
 use crate::refusal::Refusal;
 
+/// The layers that read and assign variables.
+pub(super) const READ_VALUE: &str = "ReadValue";
+pub(super) const ASSIGN: &str = "Assign";
+
+/// The attribute with the name of a variable.
+pub(super) const VARIABLE: &str = "variable_id";
+
 /// The file's element type.
 pub(super) fn stored(element: Element) -> Result<Stored, Refusal> {
     Ok(match element {

@@ -6,7 +6,7 @@ use qcc_formats::openvino::Node;
 use rustc_hash::FxHashMap;
 
 use super::node::NodeCx;
-use super::states::{ASSIGN, READ_VALUE};
+use super::types::{ASSIGN, READ_VALUE};
 use crate::build::Values;
 use crate::refusal::Refusal;
 
