@@ -62,7 +62,7 @@ pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &NodeContext<'_>) -
     Ok(())
 }
 
-/// SLICE, or STRIDED_SLICE where a step is not 1.
+/// SLICE, or STRIDED_SLICE where a step is not 1 or the rest of an axis has an open extent: XNNPACK takes no SLICE of that.
 pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let range = |place: usize| {
@@ -72,12 +72,10 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> 
     let ranges: Vec<Option<&Range>> = (0..x.rank()).map(range).collect();
     let begin: Vec<i32> = ranges.iter().map(|r| r.map_or(0, |r| r.start as i32)).collect();
     let begin = e.indices(&begin);
-    if op.ranges.iter().all(|r| r.step == 1) {
-        // -1 means the rest of an axis, which is open: XNNPACK takes stated lengths only.
-        let whole = x.layout.physical(&x.shape);
-        let rest = |place: usize| whole.dims()[place].known().map_or(-1, |n| n as i32);
-        let size = |(place, r): (usize, &Option<&Range>)| r.map_or_else(|| rest(place), |r| r.len as i32);
-        let size: Vec<i32> = ranges.iter().enumerate().map(size).collect();
+    let whole = x.layout.physical(&x.shape);
+    let len = |(r, d): (&Option<&Range>, &Dim)| r.map_or_else(|| d.known(), |r| Some(r.len)).map(|n| n as i32);
+    let size: Option<Vec<i32>> = ranges.iter().zip(whole.dims()).map(len).collect();
+    if let Some(size) = size.filter(|_| op.ranges.iter().all(|r| r.step == 1)) {
         let inputs = [site.inputs[0], begin, e.indices(&size)];
         let number = if x.rank() > 4 { 5 } else { version(x, 1, 2, 4) };
         e.push_operator(B::SLICE, number, Options::Other(T::SLICE), &inputs, &site.outputs);
