@@ -208,6 +208,7 @@ fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
         exclude: Vec::new(),
         raised: Vec::new(),
         compensate: true,
+        smooth: true,
     };
     let narrow = match quantize(float, format.target(), &ranges[0], &options) {
         Ok(narrow) => narrow.graph,
