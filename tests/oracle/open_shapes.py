@@ -321,12 +321,6 @@ def compared(want, found):
     return sqnr(want, found)
 
 
-def again(runtime, sample):
-    """The result of a second run, which must not depend on the first."""
-    runtime.run(sample)
-    return runtime.run(sample)[0]
-
-
 def runs(runtime, sample):
     """Whether a runtime runs a sample."""
     try:
@@ -362,7 +356,7 @@ def main():
                     continue
                 try:
                     runtime = RUNTIMES[target](artefact)
-                    found = [compared(truth.run(s)[0], again(runtime, s)) for s in samples]
+                    found = [compared(truth.run(s)[0], runtime.run(s)[0]) for s in samples]
                     failed += [f"{name} {precision} {target} runs at {size}" for size in never
                                if runs(RUNTIMES[target](artefact), sample(inputs, size, random))]
                 except Exception as e:
