@@ -6,13 +6,13 @@ the source's runtime takes; a model whose extents are fixed, on three samples. P
 size the least signal to noise ratio in dB of all outputs. Inputs are random, or, with NAME.eval.npz beside the model (an array for
 each input, samples along the first axis), made of those samples, cut and repeated to each size, the first of which is their own.
 With NAME.calib.npz as well, compiles to int8 on it. QCC names the binary, target/release/qcc otherwise."""
-import itertools, os, subprocess, sys, tempfile, time
+import os, subprocess, sys, tempfile, time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "oracle"))
 import numpy as np
 from printed import in_pixels
-from runtimes import TARGETS, LiteRt, OpenVino, Ort, sqnr
+from runtimes import TARGETS, LiteRt, OpenVino, Ort, sqnr, turned
 
 QCC = os.environ.get("QCC", "target/release/qcc")
 RUNTIMES = {"tflite": LiteRt, "onnx": Ort, "openvino": OpenVino}
@@ -135,9 +135,7 @@ def least(artefact, pairs):
         results = artefact.run(fed)
         named = dict(zip(artefact.names, results))
         for place, (name, value) in enumerate(outputs.items()):
-            other = named.get(name, results[place])
-            orders = itertools.permutations(range(other.ndim))
-            other = next((other.transpose(o) for o in orders if other.transpose(o).shape == value.shape), other)
+            other = turned(named.get(name, results[place]), value.shape)
             true.setdefault(name, []).append(value.reshape(-1))
             found.setdefault(name, []).append(in_pixels(other, value, fed).reshape(-1))
     return min(sqnr(np.concatenate(true[n]), np.concatenate(found[n])) for n in true)

@@ -409,7 +409,7 @@ impl<'g> Emitter<'g> {
 }
 
 /// A list of `count` extents.
-pub(super) fn list_of(count: usize) -> TensorType {
+fn list_of(count: usize) -> TensorType {
     TensorType::new(Elem::I64, Shape::known(&[count]))
 }
 

@@ -5,7 +5,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
 use qcc_ir::{Checked, Dim, Elem, Graph, NodeId, Shape, TensorType, ValueId};
 
-use super::emit::{CONST, Emitter, NodeContext, PARAMETER, Unsupported, Written, attribute, element, list_of, stored};
+use super::emit::{CONST, Emitter, NodeContext, PARAMETER, Unsupported, Written, attribute, element, stored};
 use super::ops;
 use crate::attachments::{Attachments, State, zeros};
 use crate::extents::Arithmetic;
@@ -107,25 +107,20 @@ impl Emitter<'_> {
         let (graph, ty) = (self.graph, self.graph.ty(v));
         let (stored, shape) = described(ty);
         self.scope = graph.name(v).map(ToString::to_string).unwrap_or_default();
-        let extent = |d: &Dim| d.known().or_else(|| self.place_of(d, given).is_none().then_some(0));
-        let known: Vec<Option<usize>> = ty.shape.dims().iter().map(extent).collect();
-        let first = match known.iter().copied().collect::<Option<Vec<usize>>>() {
-            Some(known) => self.zeros(ty, Shape::known(&known))?,
-            None => {
-                let zero = self.zeros(ty, Shape::scalar())?;
-                let extents: Vec<Port> = ty
-                    .shape
-                    .dims()
-                    .iter()
-                    .zip(known)
-                    .map(|(d, known)| match (known, self.place_of(d, given)) {
-                        (None, Some((input, axis))) => self.extent(input, axis),
-                        (known, _) => self.indices(&[known.unwrap_or(0) as i64]),
-                    })
-                    .collect();
-                let shape = self.op(Operation("Concat", 1), &[attribute("axis", 0)], &extents, &list_of(ty.rank()));
-                self.op(Operation("Broadcast", 3), &[attribute("mode", "numpy")], &[zero, shape], &stored)
-            }
+        let dims = ty.shape.dims();
+        let places: Vec<Option<(ValueId, usize)>> = dims.iter().map(|d| self.place_of(d, given)).collect();
+        let known = |d: &Dim| d.known().unwrap_or(0);
+        let first = if places.iter().all(Option::is_none) {
+            self.zeros(ty, Shape::known(&dims.iter().map(known).collect::<Vec<usize>>()))?
+        } else {
+            let zero = self.zeros(ty, Shape::scalar())?;
+            let extents = dims.iter().zip(places).map(|(d, place)| match place {
+                Some((input, axis)) => self.extent(input, axis),
+                None => self.indices(&[known(d) as i64]),
+            });
+            let extents: Vec<Port> = extents.collect();
+            let shape = self.join(&extents, dims.len());
+            self.op(Operation("Broadcast", 3), &[attribute("mode", "numpy")], &[zero, shape], &stored)
         };
         let data = [
             attribute("variable_id", &self.scope),
@@ -143,10 +138,10 @@ impl Emitter<'_> {
         Ok(self.constant(&TensorType::new(stored(&ty.elem), shape), zeros.data().clone()))
     }
 
-    /// The input among `given` and its axis that have an open extent.
+    /// The input among `given` and its axis that have an extent, if it is open.
     fn place_of(&self, d: &Dim, given: &[ValueId]) -> Option<(ValueId, usize)> {
         let axis = |&v: &ValueId| Some((v, self.graph.ty(v).shape.dims().iter().position(|other| other == d)?));
-        given.iter().find_map(axis)
+        given.iter().filter(|_| d.known().is_none()).find_map(axis)
     }
 
     /// Binds an input to the port that gives it.

@@ -169,61 +169,29 @@ impl Places {
 
     /// Single elements: update `[i][j]` goes to `x[indices[i][j]][j]` for axis 0 of rank 2.
     pub(crate) fn elements(n: &mut impl Build, x: ValueId, axis: usize, indices: ValueId) -> Result<Places, Refusal> {
-        if n.shape(x).is_open() || n.shape(indices).is_open() {
-            return Places::elements_of_open(n, x, axis, indices);
-        }
-        let (data, dims) = (n.dims(x)?, n.dims(indices)?);
-        let fits = |(a, (d, x)): (usize, (&usize, &usize))| a == axis || d <= x;
-        if dims.len() != data.len() || !dims.iter().zip(&data).enumerate().all(fits) {
+        let (data, dims) = (n.shape(x).dims().to_vec(), n.shape(indices).dims().to_vec());
+        let others = || (0..dims.len()).filter(|&a| a != axis);
+        let room = |a: usize| data[a].expr().minus(&dims[a].expr()).map_or((None, None), |room| room.bounds());
+        if dims.len() != data.len() || others().any(|a| room(a).1.is_some_and(|most| most < 0)) {
             return Err(Refusal::Invalid(format!("indices {} for {}", n.ty(indices), n.ty(x))));
         }
-        let whole = (0..dims.len()).all(|a| a == axis || dims[a] == data[a]);
+        if others().any(|a| room(a).0.is_none_or(|least| least < 0)) {
+            return Err(Refusal::Open(n.shape(indices).clone()));
+        }
+        let whole = others().all(|a| dims[a] == data[a]);
         if let Some(vector) = same_off_axis(n, indices, axis).filter(|_| whole) {
             return Places::slices(n, axis, vector);
         }
-        within(n, indices, &data[axis..=axis])?;
-        let column: Extents = dims.iter().copied().chain([1]).collect();
+        if let Some(extent) = data[axis].known() {
+            within(n, indices, &[extent])?;
+        }
+        let grid: Shape = dims.iter().cloned().chain([Dim::Known(1)]).collect();
         let indices = n.cast(indices, Elem::I64)?;
         let mut columns = Values::new();
         for a in 0..dims.len() {
-            let inner: usize = dims[a + 1..].iter().product();
-            columns.push(match a == axis {
-                true => n.reshape(indices, &column)?,
-                false => n.table(&column, |i| (i / inner % dims[a]) as i64)?,
-            });
+            columns.push(if a == axis { n.reshape_to(indices, grid.clone())? } else { positions(n, &grid, a)? });
         }
-        let tuples = if let [only] = *columns { only } else { n.add(Concat { axis: dims.len() }, &columns)? };
-        Ok(Places { tuples, axis: 0 })
-    }
-
-    /// As [`Self::elements`], with open extents.
-    fn elements_of_open(n: &mut impl Build, x: ValueId, axis: usize, indices: ValueId) -> Result<Places, Refusal> {
-        let (data, dims) = (n.shape(x).dims().to_vec(), n.shape(indices).dims().to_vec());
-        let least = |(d, x): (&Dim, &Dim)| Some(x.expr().minus(&d.expr())?.bounds());
-        let room: Vec<_> = dims.iter().zip(&data).map(least).collect();
-        let holds = |room: &Option<(Option<i64>, _)>| room.is_some_and(|(least, _)| least.is_some_and(|n| n >= 0));
-        if dims.len() != data.len() {
-            return Err(Refusal::Invalid(format!("indices {} for {}", n.ty(indices), n.ty(x))));
-        }
-        if (0..dims.len()).any(|a| a != axis && !holds(&room[a])) {
-            return Err(Refusal::Open(n.shape(indices).clone()));
-        }
-        let column: Shape = dims.iter().cloned().chain([Dim::Known(1)]).collect();
-        let indices = n.cast(indices, Elem::I64)?;
-        let mut columns = Values::new();
-        for (a, d) in dims.iter().enumerate() {
-            let places = if a == axis {
-                n.reshape_to(indices, column.clone())?
-            } else {
-                let along = (0..=dims.len()).map(|b| if a == b { d.clone() } else { Dim::Known(1) });
-                let places = counted(n, d.expr())?;
-                let places = n.reshape_to(places, along.collect())?;
-                n.add(Expand { shape: column.clone() }, &[places])?
-            };
-            columns.push(places);
-        }
-        let tuples = if let [only] = *columns { only } else { n.add(Concat { axis: dims.len() }, &columns)? };
-        Ok(Places { tuples, axis: 0 })
+        Ok(Places { tuples: beside(n, columns, dims.len())?, axis: 0 })
     }
 
     /// x with its updates.
@@ -294,8 +262,7 @@ pub(crate) fn block_places(
     let Some(last) = rests.iter().rposition(|rest| *rest != 0.into()) else { return Ok(None) };
     let starts = list(n, starts)?;
     let zero = number(n, 0);
-    let one = || Dim::Known(1);
-    let grid: Shape = new[..=last].iter().cloned().chain([one()]).collect();
+    let grid: Shape = new[..=last].iter().cloned().chain([Dim::Known(1)]).collect();
     let mut columns = Values::new();
     for (axis, rest) in rests.into_iter().enumerate().take(last + 1) {
         let mut places = counted(n, new[axis].expr())?;
@@ -306,12 +273,35 @@ pub(crate) fn block_places(
             let start = n.binary(BinaryFn::Max, start, zero)?;
             places = n.binary(BinaryFn::Add, places, start)?;
         }
-        let mut dims = vec![one(); last + 2];
-        dims[axis] = new[axis].clone();
-        places = n.reshape_to(places, dims.into_iter().collect())?;
-        columns.push(if *n.shape(places) == grid { places } else { n.add(Expand { shape: grid.clone() }, &[places])? });
+        columns.push(across(n, places, &grid, axis)?);
     }
-    if let [only] = *columns { Ok(Some(only)) } else { n.add(Concat { axis: last + 1 }, &columns).map(Some) }
+    beside(n, columns, last + 1).map(Some)
+}
+
+/// The positions along an axis of a grid, at all places of the grid.
+fn positions(n: &mut impl Build, grid: &Shape, axis: usize) -> Result<ValueId, Refusal> {
+    match grid.extents() {
+        Some(known) => {
+            let inner: usize = known[axis + 1..].iter().product();
+            n.table(&known, |i| (i / inner % known[axis]) as i64)
+        }
+        None => {
+            let places = counted(n, grid.dims()[axis].expr())?;
+            across(n, places, grid, axis)
+        }
+    }
+}
+
+/// A vector along an axis of a grid, the same along all others.
+fn across(n: &mut impl Build, v: ValueId, grid: &Shape, axis: usize) -> Result<ValueId, Refusal> {
+    let dims = grid.dims().iter().enumerate().map(|(a, d)| if a == axis { d.clone() } else { Dim::Known(1) });
+    let v = n.reshape_to(v, dims.collect())?;
+    if n.shape(v) == grid { Ok(v) } else { n.add(Expand { shape: grid.clone() }, &[v]) }
+}
+
+/// Columns of index tuples joined along the last axis.
+fn beside(n: &mut impl Build, columns: Values, axis: usize) -> Result<ValueId, Refusal> {
+    if let [only] = *columns { Ok(only) } else { n.add(Concat { axis }, &columns) }
 }
 
 /// The indices along an axis as a vector, if they do not vary along the other axes.

@@ -16,6 +16,7 @@ pub(crate) use end::End;
 pub(crate) use operands::Operands;
 use symbolic::Folded;
 
+pub(crate) mod attempt;
 pub(crate) mod attention;
 pub(crate) mod bits;
 pub(crate) mod blocks;

@@ -4,13 +4,14 @@ use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{If, Loop};
 use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, ValueId};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::attributes::Attributes;
 use super::body::{Nesting, Turns};
 use super::importer::Importer;
 use super::integers::{Inputs, Integers};
 use super::weights;
+use crate::build::attempt::Attempt;
 use crate::build::control::MOST_NODES;
 use crate::build::random::{Samples, samples};
 use crate::build::{Build, Operands, Values, computed};
@@ -267,17 +268,6 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.importer.branches(branches, &path, move || symbols.next().unwrap_or_default())
     }
 
-    /// Does what `attempt` does; where it fails, nothing is reported of it, and the result is `None`.
-    pub(super) fn attempt<T>(&mut self, attempt: impl FnOnce(&mut Self) -> Result<T, Refusal>) -> Option<T> {
-        let (notes, errors) = (self.importer.notes.len(), self.importer.errors.len());
-        let done = attempt(self).ok();
-        if done.is_none() {
-            self.importer.notes.truncate(notes);
-            self.importer.errors.truncate(errors);
-        }
-        done
-    }
-
     /// Nodes that may still be imported for functions, branches and iterations.
     pub(super) fn nodes_left(&self) -> usize {
         MOST_NODES.saturating_sub(self.importer.expanded)
@@ -348,5 +338,12 @@ impl Operands for NodeCx<'_, '_> {
 
     fn operand_name(&self, i: usize) -> String {
         self.node.input[i].clone()
+    }
+}
+
+impl Attempt for NodeCx<'_, '_> {
+    fn reported(&mut self) -> SmallVec<[&mut Vec<Diagnostic>; 2]> {
+        let Importer { notes, errors, .. } = &mut *self.importer;
+        smallvec![notes, errors]
     }
 }

@@ -3,14 +3,17 @@
 use std::str::FromStr;
 
 use qcc_formats::openvino::{Element, Node, Port};
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{Extents, If};
 use qcc_ir::{Elem, Graph, Origin, Tensor, ValueId};
 use rustc_hash::FxHashSet;
+use smallvec::{SmallVec, smallvec};
 
 use super::body::{Branch, Inside, Turns};
 use super::importer::Importer;
 use super::integers::{Integers, Scheme};
 use super::types;
+use crate::build::attempt::Attempt;
 use crate::build::{Build, Operands, Values, computed, count_axes, extents, integers};
 use crate::refusal::Refusal;
 
@@ -106,16 +109,6 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     pub(super) fn branches(&mut self, branches: &[Branch<'m>; 2]) -> Result<(If, Values), Refusal> {
         let (origin, mut symbols) = (self.origin.clone(), computed::all_fresh(self));
         self.importer.branches(branches, &origin, move || symbols.next().unwrap_or_default())
-    }
-
-    /// Does what `attempt` does; where it fails, nothing is reported of it, and the result is `None`.
-    pub(super) fn attempt<T>(&mut self, attempt: impl FnOnce(&mut Self) -> Result<T, Refusal>) -> Option<T> {
-        let errors = self.importer.errors.len();
-        let done = attempt(self).ok();
-        if done.is_none() {
-            self.importer.errors.truncate(errors);
-        }
-        done
     }
 
     /// Records that an open extent is assumed to have one value.
@@ -291,5 +284,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// The value of any port.
     pub(super) fn value(&mut self, port: Port) -> Result<ValueId, Refusal> {
         self.importer.value(port)
+    }
+}
+
+impl Attempt for NodeCx<'_, '_> {
+    fn reported(&mut self) -> SmallVec<[&mut Vec<Diagnostic>; 2]> {
+        smallvec![&mut self.importer.errors]
     }
 }

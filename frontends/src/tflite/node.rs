@@ -1,15 +1,18 @@
 //! Import of one operator: access to its operands and options, and addition of its nodes.
 
 use qcc_formats::tflite::{Activation, FurtherOptions, Operator, Options, TensorType as Code};
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{
     Clamp, Conv, Dequantize, DynamicQuantize, Granularity, If, Op, QuantRule, Quantize, Types, Unary, UnaryFn,
 };
 use qcc_ir::{Elem, Graph, Origin, QuantParams, StorageType, Tensor, TensorType, ValueId};
+use smallvec::{SmallVec, smallvec};
 
 use super::body::{Turn, Turns};
 use super::counted::Block;
 use super::importer::{Binding, Importer};
 use super::types;
+use crate::build::attempt::Attempt;
 use crate::build::{Build, Operands, Values, bounded, computed};
 use crate::refusal::Refusal;
 
@@ -109,16 +112,6 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     pub(super) fn branches(&mut self, branches: [i32; 2], operands: &[ValueId]) -> Result<(If, Values), Refusal> {
         let mut symbols = computed::all_fresh(self);
         self.importer.branches(branches, operands, &self.origin, move || symbols.next().unwrap_or_default())
-    }
-
-    /// Does what `attempt` does; where it fails, nothing is reported of it, and the result is `None`.
-    pub(super) fn attempt<T>(&mut self, attempt: impl FnOnce(&mut Self) -> Result<T, Refusal>) -> Option<T> {
-        let errors = self.importer.errors.len();
-        let done = attempt(self).ok();
-        if done.is_none() {
-            self.importer.errors.truncate(errors);
-        }
-        done
     }
 
     /// Sets the state at input `i` to `v` for the next run, quantized as the state is.
@@ -407,5 +400,11 @@ pub(super) fn limits(activation: Activation) -> Option<Clamp> {
         Activation::RELU6 => Some(Clamp::RELU6),
         Activation::RELU_N1_TO_1 => Some(Clamp { lo: -1.0, hi: 1.0 }),
         _ => None,
+    }
+}
+
+impl Attempt for NodeCx<'_, '_> {
+    fn reported(&mut self) -> SmallVec<[&mut Vec<Diagnostic>; 2]> {
+        smallvec![&mut self.importer.errors]
     }
 }

@@ -291,21 +291,23 @@ impl<'a> Job<'a> {
         let digest = |samples: Option<&Samples>| {
             digest::of_files(samples.filter(|_| reports)?.files()).map(|digest| digest.to_string())
         };
-        let ports = |l: &Lowered| Ports::new(&l.graph, &self.options().states);
-        let artefact = |(l, output, Ports { inputs, outputs, states }): (&Lowered, _, Ports)| Artefact {
-            target: l.backend.target().name,
-            output,
-            output_bytes: 0,
-            inputs,
-            outputs,
-            states,
-            digests: Vec::new(),
-            operators: 0,
-            matching: None,
-            nodes: Vec::new(),
-            costs: None,
-            quality: l.quality.clone(),
-            decisions: explain::by_node(&self.reference, &l.decisions),
+        let artefact = |(l, output): (&Lowered, _)| {
+            let Ports { inputs, outputs, states } = Ports::new(&l.graph, &self.options().states);
+            Artefact {
+                target: l.backend.target().name,
+                output,
+                output_bytes: 0,
+                inputs,
+                outputs,
+                states,
+                digests: Vec::new(),
+                operators: 0,
+                matching: None,
+                nodes: Vec::new(),
+                costs: None,
+                quality: l.quality.clone(),
+                decisions: explain::by_node(&self.reference, &l.decisions),
+            }
         };
         Report {
             schema: REPORT_SCHEMA,
@@ -326,7 +328,7 @@ impl<'a> Job<'a> {
             },
             calibration: evidence.describe_calibration(),
             validation,
-            artefacts: lowered.iter().zip(outputs).map(|(l, output)| artefact((l, output, ports(l)))).collect(),
+            artefacts: lowered.iter().zip(outputs).map(artefact).collect(),
             stages: Vec::new(),
             diagnostics: Vec::new(),
         }

@@ -8,6 +8,7 @@ use qcc_ir::{Dim, Shape, Tensor, ValueId};
 use super::super::body::Turns;
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::attempt::Attempt;
 use crate::build::control::{self, Condition, SET};
 use crate::build::{Build, Operands, Values, computed, count_axis};
 use crate::refusal::Refusal;

@@ -1,15 +1,13 @@
 //! Operators that move elements without changing them.
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{
-    Concat, DepthToSpace, Expand, Extents, OpenSlice, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile,
-};
+use qcc_ir::ops::{Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile};
 use qcc_ir::{Dim, Expr, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::super::qdq::number_beside;
 use super::Row;
-use crate::build::index::{part, triangle};
+use crate::build::index::triangle;
 use crate::build::movement::{self, Cut};
 use crate::build::pad::{Beyond, continued, filled};
 use crate::build::{Build, Operands, Values, computed, count_axes, count_axis, extent, extents, one};
@@ -234,21 +232,16 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         after[axis] = extent(back.max(0))?;
         let (cut_front, cut_back) = (extent(front.min(0).saturating_neg())?, extent(back.min(0).saturating_neg())?);
         if cut_front + cut_back > 0 {
-            let len = dims[axis].expr().minus(&Dim::Known(cut_front.saturating_add(cut_back)).expr());
-            let len = len.filter(|len| len.bounds().1.is_none_or(|most| most > 0));
-            let len = len.ok_or_else(|| Refusal::Invalid(format!("pads {pads:?} cut away all of {}", n.ty(x))))?;
-            cuts.push(OpenSlice { axis, start: Dim::Known(cut_front).expr(), len });
+            let [start, behind] = [cut_front, cut_back].map(|n| Dim::Known(n).expr());
+            let end = dims[axis].expr().minus(&behind);
+            let remains = |end: &Expr| end.minus(&start).is_some_and(|len| len.bounds().1.is_none_or(|most| most > 0));
+            let end = end.filter(remains);
+            let end = end.ok_or_else(|| Refusal::Invalid(format!("pads {pads:?} cut away all of {}", n.ty(x))))?;
+            cuts.push(Cut { axis, start, end, step: 1 });
         }
     }
-    cuts.sort_by_key(|c| c.axis);
     // Negative pads cut first: what is padded continues what is left, as in ONNX Runtime.
-    let number = |e: &Expr| usize::try_from(e.constant()?).ok();
-    let known = |c: &OpenSlice| Some(Range { axis: c.axis, start: number(&c.start)?, len: number(&c.len)?, step: 1 });
-    let inner = match cuts.iter().map(known).collect::<Option<Vec<Range>>>() {
-        Some(ranges) if ranges.is_empty() => x,
-        Some(ranges) => n.add(Slice { ranges }, &[x])?,
-        None => cuts.into_iter().try_fold(x, |x, cut| part(n, x, cut))?,
-    };
+    let inner = movement::sliced(n, x, &cuts)?;
     let mode = match mode {
         "wrap" => {
             let wrap = |x, a| continued(n, x, a, [before[a], after[a]], Beyond::Wrapped);

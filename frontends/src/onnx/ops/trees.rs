@@ -134,13 +134,11 @@ fn two_classes(n: &mut NodeCx<'_, '_>, score: ValueId, first: &First, labels: &[
     let factors = constant(n, &[2], vec![first.factor, 1.0]);
     let both = n.binary(BinaryFn::Mul, score, factors)?;
     let both = match n.string("post_transform", "NONE")? {
-        "LOGISTIC" => n.unary(UnaryFn::Sigmoid, both)?,
-        "SOFTMAX" if first.computed == 1 => n.add(Softmax { axis: 1, log: false }, &[both])?,
-        "NONE" | "SOFTMAX" => {
+        "NONE" | "SOFTMAX" if first.computed == 0 => {
             let offsets = constant(n, &[2], vec![first.offset, 0.0]);
             n.binary(BinaryFn::Add, both, offsets)?
         }
-        other => return Err(Refusal::Unsupported(format!("post_transform {other} is not supported"))),
+        _ => transformed(n, both)?,
     };
     Ok(Values::from_iter([label, both]))
 }

@@ -7,6 +7,7 @@ use qcc_ir::{Dim, Elem, Shape, Tensor, ValueId};
 use super::super::body::{Branch, Carried, Inside, Sliced, Turns};
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::attempt::Attempt;
 use crate::build::control::{self, Condition, SET};
 use crate::build::symbolic::whole;
 use crate::build::{Build, Values, computed, count_axis};

@@ -7,6 +7,7 @@ use qcc_ir::{Shape, Tensor, ValueId};
 use super::super::body::Turn;
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::attempt::Attempt;
 use crate::build::control::{self, Condition, SET};
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
