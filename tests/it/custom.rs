@@ -110,6 +110,35 @@ fn tables_are_written_as_they_were() {
     }
 }
 
+/// Those of a known meaning, in the runtimes.
+#[cfg(feature = "oracles")]
+#[test]
+fn operators_of_a_known_meaning_compute_the_same() {
+    oracle::table("custom_operators.py", 27);
+}
+
+#[test]
+fn options_that_mean_nothing_are_refused() {
+    let refused = |code: &str, version, options: &[u8], operands: &[&[i32]]| {
+        let code = OperatorCode { custom_code: code.into(), ..OperatorCode::builtin(B::CUSTOM, version) };
+        let operator = Operator { custom_options: options.to_vec(), ..Operator::default() };
+        let operands = operands.iter().map(|dims| Some(float(dims))).collect();
+        let file = model_of(code, operator, operands, vec![float(&[1, 4, 4])]);
+        compiled(&file, Format::Onnx, Precision::Float32).unwrap_err()
+    };
+    let why = refused("Landmarks2TransformMatrix", 2, &[7, 0, 255, 3], &[&[1, 9, 3]]);
+    assert!(why.contains("its options: "), "{why}");
+    let why = refused("MaxPoolingWithArgmax2D", 1, &[1, 0, 0, 0], &[&[1, 4, 4, 1]]);
+    assert!(why.contains("its options have 4 bytes"), "{why}");
+    let fields = |all: [i32; 6]| all.map(i32::to_le_bytes).concat();
+    let why = refused("MaxPoolingWithArgmax2D", 1, &fields([1, 1, 1, 2, 2, 0]), &[&[1, 4, 4, 1]]);
+    assert!(why.contains("windows of 2x2 with strides of 1 and 1"), "{why}");
+    let why = refused("TransformLandmarks", 2, &[], &[&[1, 9, 4], &[1, 4, 4]]);
+    assert!(why.contains("expected extents 1,n,2 or 1,n,3"), "{why}");
+    let why = refused("TransformLandmarks", 1, &[], &[&[1, 9, 2], &[1, 4, 4]]);
+    assert!(why.contains("it is a custom operator of tflite"), "{why}");
+}
+
 #[test]
 fn tables_that_do_not_say_enough_are_refused() {
     let refused = |operator: Operator, operands: Vec<Option<Part>>, results: Vec<Part>| {

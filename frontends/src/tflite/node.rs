@@ -78,6 +78,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
+    /// The options of a custom operator.
+    pub(super) fn custom_options(&self) -> &'m [u8] {
+        &self.operator.custom_options
+    }
+
     /// The options of the second union.
     pub(super) fn further_options(&self) -> &'m FurtherOptions {
         &self.operator.further_options

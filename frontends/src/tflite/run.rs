@@ -73,7 +73,7 @@ impl<'m> Importer<'m> {
     ) -> Result<Values, Refusal> {
         let code = code.ok_or_else(|| Refusal::Invalid(format!("there is no operator {}", operator.opcode_index)))?;
         // The operator is looked up before its operands, so that all unknown operators are reported at once.
-        let import = if ops::is_custom(code) { None } else { Some(ops::find(code)?) };
+        let import = ops::find(code)?;
         let mut cx = NodeCx::new(self, operator, origin.clone());
         let values = match import {
             Some(import) => import(&mut cx)?,

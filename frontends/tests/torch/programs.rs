@@ -24,6 +24,8 @@ fn node(target: &str, inputs: &[Value], outputs: &[&str]) -> Value {
     let names: &[&str] = match target {
         "aten.full.default" => &["size", "fill_value"],
         "aten.select.int" => &["self", "dim", "index"],
+        "aten.linear.default" => &["input", "weight"],
+        "aten.broadcast_tensors.default" => &["tensors"],
         _ if target.starts_with("aten.") => &["self", "other"],
         _ => &[""; 4],
     };
@@ -135,6 +137,19 @@ fn branches_are_selected_and_loops_unrolled() {
     assert_eq!(evaluated(&count(zero(), zero()), [1.; 6]), [1.; 6]);
     let endless = of_nodes(&count(zero(), json!({ "as_int": i64::MAX }))).expect_err("too many iterations");
     assert!(told(&endless).contains("iterations"), "{}", told(&endless));
+}
+
+#[test]
+fn vectors_are_weights_and_are_broadcast() {
+    let number = |n: i64| json!({ "as_int": n });
+    let row = node("aten.select.int", &[named("inputs_0"), number(0), number(1)], &["row"]);
+    let mut both = node("aten.broadcast_tensors.default", &[list(&["row", "inputs_0"])], &[]);
+    both["outputs"] = json!([list(&["rows", "all"])]);
+    let product = node("aten.linear.default", &[named("inputs_0"), named("row")], &["mul"]);
+    let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    assert_eq!(evaluated(&[row.clone(), product], x), [32.0, 77.0]);
+    let products = node("aten.mul.Tensor", &[named("rows"), named("all")], &["mul"]);
+    assert_eq!(evaluated(&[row, both, products], x), [4.0, 10.0, 18.0, 16.0, 25.0, 36.0]);
 }
 
 #[test]

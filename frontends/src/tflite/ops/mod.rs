@@ -1,4 +1,4 @@
-//! The operator table: one row for each built-in operator. The files are named like the graph's own operator families.
+//! The operator table: one row for each built-in operator, and for each custom one of a known meaning. The files are named like the graph's own operator families.
 
 use std::sync::LazyLock;
 
@@ -14,6 +14,7 @@ mod control;
 mod conv;
 mod elementwise;
 mod index;
+mod known;
 mod matmul;
 mod movement;
 mod norm;
@@ -54,13 +55,14 @@ static TABLE: LazyLock<FxHashMap<B, Import>> = LazyLock::new(|| FAMILIES.into_it
 
 /// The names of the supported operators, sorted.
 pub fn supported() -> Vec<String> {
-    let mut names: Vec<String> = FAMILIES.into_iter().flatten().map(|row| row.0.to_string()).collect();
+    let builtin = FAMILIES.into_iter().flatten().map(|row| row.0.to_string());
+    let mut names: Vec<String> = builtin.chain(known::ROWS.iter().map(|row| row.0.into())).collect();
     names.sort_unstable();
     names
 }
 
 /// True for a custom operator.
-pub(super) fn is_custom(code: &OperatorCode) -> bool {
+fn is_custom(code: &OperatorCode) -> bool {
     code.operator() == B::CUSTOM
 }
 
@@ -69,11 +71,15 @@ pub(super) fn name(code: &OperatorCode) -> String {
     if is_custom(code) { code.custom_code.clone() } else { code.operator().to_string() }
 }
 
-/// The row of an operator.
-pub(super) fn find(code: &OperatorCode) -> Result<Import, Refusal> {
+/// The row of an operator. `None` for a custom operator that is carried through.
+pub(super) fn find(code: &OperatorCode) -> Result<Option<Import>, Refusal> {
+    if is_custom(code) {
+        let is_this = |row: &&(&str, i32, Import)| row.0 == code.custom_code && row.1 == code.version;
+        return Ok(known::ROWS.iter().find(is_this).map(|row| row.2));
+    }
     let operator = code.operator();
     let unknown = || Refusal::Operator { name: name(code), help: advice(operator) };
-    TABLE.get(&operator).copied().ok_or_else(unknown)
+    TABLE.get(&operator).copied().map(Some).ok_or_else(unknown)
 }
 
 fn advice(operator: B) -> Option<&'static str> {

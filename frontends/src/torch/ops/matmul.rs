@@ -36,6 +36,10 @@ fn product(n: &mut NodeCx<'_, '_>, other: &str) -> Result<Values, Refusal> {
 fn linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, weight) = (n.tensor("input")?, n.tensor("weight")?);
     let bias = n.optional("bias")?;
+    if n.rank(weight) == 1 && n.rank(x) > 0 {
+        let y = matmul(n, x, weight)?;
+        return one(bias.map_or(Ok(y), |bias| n.binary(BinaryFn::Add, y, bias))?);
+    }
     if n.rank(weight) != 2 || n.rank(x) == 0 {
         return Err(Refusal::Invalid(format!("a weight {} for {}", n.ty(weight), n.ty(x))));
     }

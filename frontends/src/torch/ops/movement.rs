@@ -22,6 +22,11 @@ pub(super) const ROWS: &[Row] = &[
     ("alias", same),
     ("alpha_dropout", dropout),
     ("as_strided", as_strided),
+    ("broadcast_tensors", |n| {
+        let all = n.tensors("tensors")?;
+        let shape = all.iter().try_fold(Shape::scalar(), |shape, &v| broadcast(&shape, n.shape(v)))?;
+        all.iter().map(|&v| n.expand_to(v, shape.clone())).collect()
+    }),
     ("broadcast_to", expand),
     ("channel_shuffle", channel_shuffle),
     ("clone", same),
