@@ -55,21 +55,26 @@ pub(crate) struct Transform {
     pub(crate) inverse: bool,
     /// The spectrum has the frequencies up to half the length only: that of real numbers. The inverse gives real numbers.
     pub(crate) onesided: bool,
+    /// The factor of all results.
+    pub(crate) scale: f64,
+}
+
+impl Transform {
+    /// A transform whose inverse divides by the length.
+    pub(crate) fn usual(axis: usize, length: usize, inverse: bool, onesided: bool) -> Transform {
+        Transform { axis, length, inverse, onesided, scale: if inverse { 1.0 / length as f64 } else { 1.0 } }
+    }
 }
 
 /// The transform of `x`, with both parts in the last axis, or with the real one alone.
 pub(crate) fn transformed(n: &mut impl Build, x: ValueId, transform: Transform) -> Result<ValueId, Refusal> {
-    let Transform { axis, length, inverse, onesided } = transform;
+    let Transform { axis, length, inverse, onesided, scale } = transform;
     let rank = n.rank(x);
     let (given, parts) = (n.extent(x, axis)?, n.extent(x, rank - 1)?);
     // The inverse of a half spectrum is real.
     let to_float = inverse && onesided;
-    let basis = Basis { length, onesided, scale: if inverse { 1.0 / length as f64 } else { 1.0 } };
-    if to_float && given != basis.frequencies() {
-        let message = format!("an inverse transform of {given} frequencies to {length} elements is not supported");
-        return Err(Refusal::Unsupported(message));
-    }
-    let used = given.min(length);
+    let basis = Basis { length, onesided, scale };
+    let used = given.min(if to_float { basis.frequencies() } else { length });
     let x = if used < given {
         n.add(Slice { ranges: vec![Range { axis, start: 0, len: used, step: 1 }] }, &[x])?
     } else {

@@ -180,6 +180,40 @@ impl<'m> Importer<'m> {
         }
     }
 
+    /// Binds a weight of complex numbers to its parts.
+    fn load_complex(&mut self, name: &'m str) {
+        let Ok(&Binding::Weight(held)) = self.binding(name) else { return };
+        if !self.weights.is_complex(held) {
+            return;
+        }
+        let origin = Origin::new(held, "Weight");
+        let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
+        let bound = match self.weights.parts(held) {
+            Ok(parts) => Binding::Complex(parts.map(|part| self.graph.add_const(part, origin.clone()))),
+            Err(e) => {
+                self.refuse(e, &origin);
+                Binding::Refused
+            }
+        };
+        self.scopes[depth].0.insert(name, bound);
+    }
+
+    /// Complex numbers that show the memory of real ones: these must not be written to.
+    fn share(&mut self, node: &'m Node) {
+        let mut shown = if node.operator() == "view_as_complex" {
+            node.inputs.iter().flat_map(|i| i.arg.names()).next()
+        } else {
+            None
+        };
+        while let Some(name) = shown {
+            self.complex_shown.insert(name);
+            shown = match self.binding(name) {
+                Ok(Binding::Value { view: Some(view), .. }) => Some(view.of),
+                _ => None,
+            };
+        }
+    }
+
     /// Writes a new value through a name, which may be a view.
     fn write(&mut self, name: &'m str, value: ValueId) -> Result<(), Refusal> {
         if self.complex_shown.contains(name) {
@@ -209,6 +243,7 @@ impl<'m> Importer<'m> {
         let bound = self.results(node, &origin).and_then(|results| match results {
             Results::Tensors(values) => self.bind_results(node, values, &origin),
             Results::Complex(values) => node.results().zip(values).try_for_each(|(name, parts)| {
+                self.share(node);
                 self.check(name, parts[0])?;
                 self.bind_new(name, Binding::Complex(parts))
             }),
@@ -230,17 +265,24 @@ impl<'m> Importer<'m> {
         // All are resolved, so that all damaged weights are reported.
         let mut refused = Ok(());
         for name in node.inputs.iter().flat_map(|i| i.arg.names()) {
+            self.load_complex(name);
             let other = matches!(self.binding(name), Ok(Binding::Number(_) | Binding::Complex(_)) | Err(_));
             if !other && let Err(e) = self.value(name) {
                 refused = Err(e);
             }
         }
         refused?;
-        if let Some(name) = ops::partwise(node)
-            && let Some(parts) = self.complex(name)
-        {
-            return self.partwise(node, import, origin, name, parts);
+        let mut complex: Vec<&'m str> =
+            node.inputs.iter().flat_map(|i| i.arg.names()).filter(|name| self.complex(name).is_some()).collect();
+        complex.sort_unstable();
+        complex.dedup();
+        if complex.is_empty() {
+            return self.imported(node, import, origin);
         }
+        if ops::is_partwise(node) {
+            return self.partwise(node, import, origin, &complex);
+        }
+        let import = ops::of_complex(node).unwrap_or(import);
         self.imported(node, import, origin)
     }
 
@@ -251,7 +293,7 @@ impl<'m> Importer<'m> {
             Import::Tensors(row) => Results::Tensors(row(&mut cx)?),
             Import::Complex(row) => match row(&mut cx)? {
                 parts if declared.is_some_and(|meta| weights::is_complex(meta.dtype)) => Results::Complex(vec![parts]),
-                parts => Results::Tensors(Values::from_elem(ops::fourier::side_by_side(&mut cx, parts)?, 1)),
+                parts => Results::Tensors(Values::from_elem(ops::complex::side_by_side(&mut cx, parts)?, 1)),
             },
             Import::Number(row) => Results::Number(row(&mut cx)?),
         };
@@ -260,26 +302,36 @@ impl<'m> Importer<'m> {
         Ok(results)
     }
 
-    /// Applies a node to real and imaginary parts separately.
+    /// Applies a node to real and imaginary parts of its operands separately.
     fn partwise(
         &mut self,
         node: &'m Node,
         import: Import,
         origin: &Origin,
-        name: &'m str,
-        parts: Complex,
+        complex: &[&'m str],
     ) -> Result<Results, Refusal> {
-        let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
-        let mut of = |value| {
-            self.scopes[depth].0.insert(name, Binding::Value { value, view: None });
+        let tensors = node.inputs.iter().flat_map(|i| i.arg.names());
+        let is_real = |&name: &&str| matches!(self.binding(name), Ok(Binding::Value { .. }));
+        if let Some(name) = tensors.filter(is_real).next() {
+            return Err(Refusal::Unsupported(format!("{name} is real and other operands are complex")));
+        }
+        let scope = |own: &Self, name: &str| own.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
+        let parts: Vec<(usize, &'m str, Complex)> =
+            complex.iter().filter_map(|&name| Some((scope(self, name), name, self.complex(name)?))).collect();
+        let mut of = |part: usize| {
+            for &(depth, name, parts) in &parts {
+                self.scopes[depth].0.insert(name, Binding::Value { value: parts[part], view: None });
+            }
             let results = self.imported(node, import, origin);
-            self.scopes[depth].0.insert(name, Binding::Complex(parts));
+            for &(depth, name, parts) in &parts {
+                self.scopes[depth].0.insert(name, Binding::Complex(parts));
+            }
             match results? {
                 Results::Tensors(values) => Ok(values),
-                Results::Complex(_) | Results::Number(_) => Err(Refusal::Undefined(name.into())),
+                Results::Complex(_) | Results::Number(_) => Err(Refusal::Undefined(node.operator().into())),
             }
         };
-        let (re, im) = (of(parts[0])?, of(parts[1])?);
+        let (re, im) = (of(0)?, of(1)?);
         Ok(Results::Complex(re.into_iter().zip(im).map(|(re, im)| [re, im]).collect()))
     }
 

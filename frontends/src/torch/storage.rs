@@ -42,6 +42,15 @@ impl View {
         Some(View { sizes: all(&meta.sizes)?, strides: all(&meta.strides)?, offset })
     }
 
+    /// The view of the parts of complex numbers, which are next to each other.
+    pub(super) fn of_parts(mut self) -> Self {
+        self.strides.iter_mut().for_each(|stride| *stride = stride.saturating_mul(2));
+        self.offset = self.offset.saturating_mul(2);
+        self.sizes.push(2);
+        self.strides.push(1);
+        self
+    }
+
     /// The storage indices of the elements, in row-major order.
     pub(super) fn places(&self) -> Result<Vec<usize>, Refusal> {
         let dims = extents(&self.sizes)?;

@@ -30,6 +30,8 @@ struct Entry {
     storage: Storage,
     stored: Result<Stored, Refusal>,
     view: View,
+    /// The elements are complex numbers, whose parts are a last axis of the view.
+    is_complex: bool,
 }
 
 #[derive(Debug)]
@@ -66,13 +68,20 @@ impl Weights {
             let meta = entry.tensor_meta.filter(|_| !entry.use_pickle);
             let path = format!("{folder}/{}", entry.path_name);
             let entry = match meta {
-                None => Entry { storage: Storage::Object, stored: Ok(Stored::U8), view: View::empty() },
-                Some(meta) => Entry {
-                    storage: Storage::Entry(archive.clone(), path, OnceLock::new()),
-                    stored: stored(meta.dtype).and_then(|s| strided(&meta).map(|()| s)),
-                    view: View::of(&meta, &Symbols::new())
-                        .ok_or_else(|| Refusal::Invalid(format!("{name} has no known shape")))?,
-                },
+                None => {
+                    Entry { storage: Storage::Object, stored: Ok(Stored::U8), view: View::empty(), is_complex: false }
+                }
+                Some(meta) => {
+                    let view = View::of(&meta, &Symbols::new())
+                        .ok_or_else(|| Refusal::Invalid(format!("{name} has no known shape")))?;
+                    let is_complex = is_complex(meta.dtype);
+                    Entry {
+                        storage: Storage::Entry(archive.clone(), path, OnceLock::new()),
+                        stored: stored_part(meta.dtype).and_then(|s| strided(&meta).map(|()| s)),
+                        view: if is_complex { view.of_parts() } else { view },
+                        is_complex,
+                    }
+                }
             };
             self.tensors.insert(name, entry);
         }
@@ -84,7 +93,8 @@ impl Weights {
         let inner = Archive::open(archive.read(name)?)?;
         for (name, tensor) in pickle::tensors(&inner)? {
             let pickle::Pickled { storage, stored, view } = tensor;
-            self.tensors.insert(name, Entry { storage: Storage::Bytes(storage), stored: Ok(stored), view });
+            self.tensors
+                .insert(name, Entry { storage: Storage::Bytes(storage), stored: Ok(stored), view, is_complex: false });
         }
         Ok(())
     }
@@ -92,7 +102,7 @@ impl Weights {
     /// The tensor of that name, row-major.
     pub(super) fn tensor(&self, name: &str) -> Result<Tensor, Refusal> {
         let missing = || Refusal::Invalid(format!("the archive does not hold {name}"));
-        let Entry { storage, stored, view } = self.tensors.get(name).ok_or_else(missing)?;
+        let Entry { storage, stored, view, .. } = self.tensors.get(name).ok_or_else(missing)?;
         let stored = stored.clone()?;
         let bytes = match storage {
             Storage::Bytes(bytes) => bytes.clone(),
@@ -106,6 +116,22 @@ impl Weights {
             }
         };
         without_nan(view.of_storage(stored, bytes)?)
+    }
+
+    /// True if the elements are complex numbers.
+    pub(super) fn is_complex(&self, name: &str) -> bool {
+        self.tensors.get(name).is_some_and(|t| t.is_complex)
+    }
+
+    /// The real and the imaginary parts of complex numbers.
+    pub(super) fn parts(&self, name: &str) -> Result<[Tensor; 2], Refusal> {
+        let both = self.tensor(name)?;
+        let (numbers, dims) = (both.floats(), both.ty().shape.clone());
+        let shape = dims.without(dims.rank().saturating_sub(1));
+        Ok([0, 1].map(|part| {
+            let numbers = numbers.iter().skip(part).step_by(2).copied().collect();
+            Tensor::from_vec(shape.clone(), numbers)
+        }))
     }
 
     /// True if the tensor is stored in double precision.

@@ -132,7 +132,7 @@ pub(crate) fn agree(name: &str, graph: &Graph, case: &Case) {
     }
 }
 
-const REFUSED: [&str; 5] = ["inverted", "overwritten", "sampled", "stateful", "stateful_decomposed"];
+const REFUSED: [&str; 4] = ["overwritten", "sampled", "stateful", "stateful_decomposed"];
 
 fn example_shapes(name: &str) -> Vec<(&'static str, &'static [usize])> {
     match name {
@@ -173,12 +173,6 @@ fn refusals_name_operator_node_and_line() {
         refused(file("sampled")),
         "unsupported: its result is random [rand_like rand_like make.py:34] (--random input makes the samples an input of \
          the model; or export the model for inference)\n"
-    );
-    assert_eq!(
-        refused(file("inverted")),
-        "unsupported: fft_rfft is complex; only magnitude, angle and parts of complex numbers are supported [mul mul \
-         make.py:34] (write this part of the model in another way, or export the model without it)\nunsupported-op: operator aten.fft_irfft.default is not supported [fft_irfft fft_irfft make.py:34] \
-         (only transforms of real signals along one axis are supported)\n"
     );
     assert!(refused(file("overwritten")).contains("writing in place to complex numbers, through real"));
     for name in ["stateful", "stateful_decomposed"] {

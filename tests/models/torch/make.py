@@ -321,6 +321,33 @@ def signals():
     add("inverted", Of(lambda m, s: torch.fft.irfft(torch.fft.rfft(s) * 2)), s)
 
 
+def complexes():
+    x, s = torch.randn(2, 3, 4, 6), torch.randn(2, 50)
+    def transforms(m, x, s):
+        z = torch.fft.fft2(x, norm="ortho")
+        half = torch.fft.rfftn(x, dim=(1, 3))
+        window = torch.stft(s, 16, 5, 12, m.window, return_complex=True)
+        return (torch.fft.ifft2(z * m.filter, norm="ortho").real, torch.fft.irfftn(half * half, dim=(1, 3), norm="forward"),
+                torch.fft.fftn(x).imag, torch.fft.ifft(z, 5, 1).real, torch.fft.irfft(torch.fft.rfft(s, 20), 27),
+                torch.fft.irfft2(torch.fft.rfft2(x, s=(4, 5)), s=(4, 5)), torch.istft(window, 16, 5, 12, m.window),
+                torch.istft(window[0, :, :6], 16, 5, 12, m.window, normalized=True, length=20),
+                torch.fft.fft(torch.cat([z, z.conj()], 2)).abs())
+    parts = {"window": torch.hann_window(12), "filter": torch.randn(4, 6, dtype=torch.complex64)}
+    add("inverses", Of(transforms, **parts), x, s)
+    add("inverses_decomposed", Of(lambda m, x: (torch.fft.irfft2(torch.fft.rfft2(x)), torch.fft.ifft(torch.fft.fft(x)).real)), x,
+        decompose=True)
+    def turned(m, x):
+        q = torch.view_as_complex(x.reshape(2, 3, 4, 3, 2))
+        y, size = q * m.turns, q.abs()
+        z = torch.polar(size, size * 3) - torch.complex(size, -size) / 2
+        w = torch.einsum("abcd,ed->abce", q, m.mixed)[..., :3] + (1.5 - (q @ m.mixed.transpose(0, 1))[..., 2:]) / (z + 2)
+        sums = torch.stack([y, q.exp()], 1).sum(1) + q.mean(-1, keepdim=True) * 0.5
+        return (torch.view_as_real(y).flatten(3), z.real, w.imag, w.real, sums.abs(), (x[..., :3] * z).imag, (3 - z).angle(),
+                torch.view_as_real(y * y))
+    parts = {"turns": torch.polar(torch.ones(4, 3), torch.rand(4, 3) * 6), "mixed": torch.randn(5, 3, dtype=torch.complex64)}
+    add("turned", Of(turned, **parts), x)
+
+
 def numbers():
     x, i = torch.rand(3, 4, 4) * 1.8 - 0.9, torch.randint(-20, 20, (2, 5))
     angles = lambda m, x, i: (
@@ -418,7 +445,7 @@ def open_sizes():
 
 
 if __name__ == "__main__":
-    for group in (vision, language, elements, parts, programs, positions, signals, numbers, cells, open_sizes):
+    for group in (vision, language, elements, parts, programs, positions, signals, complexes, numbers, cells, open_sizes):
         torch.manual_seed(5)
         group()
     (HERE / "cases.json").write_text(json.dumps(CASES))

@@ -37,7 +37,7 @@ fn dft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if length == 0 || half && !inverse && parts == 2 || to_float && parts == 1 {
         return Err(Refusal::Invalid(format!("a transform of length {length} of {}", n.ty(x))));
     }
-    one(transformed(n, x, Transform { axis, length, inverse, onesided: half })?)
+    one(transformed(n, x, Transform::usual(axis, length, inverse, half))?)
 }
 
 /// Transforms of sliding windows of a signal, `[N, L]` or `[N, L, parts]`: a convolution. The result is `[N, windows,

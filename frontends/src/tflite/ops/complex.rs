@@ -26,7 +26,7 @@ fn transform(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let real = n.shape(x).dims().iter().cloned().chain([1.into()]).collect();
     let x = n.reshape_to(x, real)?;
-    let along = |axis, length, onesided| Transform { axis, length, inverse: false, onesided };
+    let along = |axis, length, onesided| Transform::usual(axis, length, false, onesided);
     let y = transformed(n, x, along(rank - 1, width, true))?;
     // That of one element is the element.
     let is_flat = height == 1 && n.extent(y, rank - 2)? == 1;

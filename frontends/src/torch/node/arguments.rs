@@ -71,6 +71,24 @@ impl<'m> NodeCx<'_, 'm> {
         }
     }
 
+    /// True where the argument is a tensor.
+    pub(in super::super) fn has_tensor(&self, name: &str) -> bool {
+        matches!(self.node.argument(name), Some(Argument::Tensor(_)))
+    }
+
+    /// A list of tensors, each with an imaginary part where it is complex.
+    pub(in super::super) fn complex_list(&mut self, name: &str) -> Result<Vec<(ValueId, Option<ValueId>)>, Refusal> {
+        let Some(Argument::Tensors(tensors)) = self.argument(name) else { return Err(not_of_its_type(name)) };
+        let all = tensors.iter().map(|t| t.as_deref().ok_or_else(|| self.missing(name)));
+        all.collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .map(|t| match self.importer.complex(t) {
+                Some([re, im]) => Ok((re, Some(im))),
+                None => Ok((self.importer.value(t)?, None)),
+            })
+            .collect()
+    }
+
     /// A list of tensors, some of which may be absent.
     pub(in super::super) fn optionals(&mut self, name: &str) -> Result<Vec<Option<ValueId>>, Refusal> {
         let Some(Argument::Tensors(tensors)) = self.argument(name) else { return Err(not_of_its_type(name)) };

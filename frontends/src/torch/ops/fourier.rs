@@ -1,91 +1,53 @@
-//! Fourier transforms of real signals as products with constant matrices, and functions of their complex results, which
-//! are represented by two values: real and imaginary parts.
+//! Fourier transforms as products with constant matrices.
 
-use qcc_ir::ops::{BinaryFn, Concat, Conv, Extents, MatMul, Range, Slice, UnaryFn};
+use qcc_ir::ops::{BinaryFn, Concat, Conv, ConvTranspose, Expand, Extents, OpenSlice, Range, Slice};
 use qcc_ir::{Dim, Shape, ValueId};
+use smallvec::smallvec;
 
 use super::super::importer::Complex;
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::fourier::Basis;
-use crate::build::{Build, Values, extent, one};
+use super::complex::{ComplexRow, apart, side_by_side};
+use crate::build::fourier::{Basis, Transform, transformed};
+use crate::build::index::part;
+use crate::build::{Build, Values, count_axis, extent, one};
 use crate::refusal::Refusal;
 
-/// An operator with complex results, and its import function.
-type ComplexRow = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Complex, Refusal>);
-
-/// Operators with complex results.
+/// Transforms with complex results.
 pub(super) const COMPLEX_ROWS: &[ComplexRow] = &[
-    ("_fft_r2c", |n| {
-        let x = n.input()?;
-        let [dim] = n.ints("dim")?[..] else {
-            return Err(Refusal::Unsupported("a Fourier transform along several axes is not supported".into()));
-        };
-        let axis = n.axis(dim, x)?;
-        let length = n.known_extent(x, axis)?;
-        let norm = match n.int("normalization", 0)? {
-            0 => None,
-            1 => Some("ortho"),
-            _ => Some("forward"),
-        };
-        let basis = Basis { length, onesided: n.flag("onesided", true)?, scale: scale(norm, length)? };
-        transform(n, x, axis, &basis)
+    ("_fft_c2c", |n| {
+        let inverse = !n.flag("forward", true)?;
+        normalized(n, inverse, false)
     }),
-    ("fft_fft", |n| along_axis(n, false)),
-    ("fft_rfft", |n| along_axis(n, true)),
+    ("_fft_r2c", |n| {
+        let onesided = n.flag("onesided", true)?;
+        normalized(n, false, onesided)
+    }),
+    ("fft_fft", |n| along_axis(n, false, false)),
+    ("fft_fft2", |n| along_axes(n, false, false)),
+    ("fft_fftn", |n| along_axes(n, false, false)),
+    ("fft_ifft", |n| along_axis(n, true, false)),
+    ("fft_ifft2", |n| along_axes(n, true, false)),
+    ("fft_ifftn", |n| along_axes(n, true, false)),
+    ("fft_rfft", |n| along_axis(n, false, true)),
+    ("fft_rfft2", |n| along_axes(n, false, true)),
+    ("fft_rfftn", |n| along_axes(n, false, true)),
     ("stft", stft),
 ];
 
-/// Operators with complex operands.
+/// Transforms to real numbers.
 pub(super) const ROWS: &[Row] = &[
-    ("abs", size),
-    ("absolute", size),
-    ("angle", |n| {
-        let [re, im] = n.complex("self")?.ok_or_else(|| Refusal::Unsupported("the angle of real numbers".into()))?;
-        one(n.binary(BinaryFn::Atan2, im, re)?)
+    ("_fft_c2r", |n| {
+        let last = n.int("last_dim_size", 1)?;
+        let x = signal(n)?;
+        let (axes, norm) = (n.ints("dim")?, norm_of(n)?);
+        let lengths = (1..axes.len()).map(|_| None).chain([Some(last)]).collect::<Vec<_>>();
+        one(all(n, x, &axes, &lengths, norm, Kind { inverse: true, onesided: true })?[0])
     }),
-    ("imag", |n| {
-        let parts = n.complex("self")?;
-        one(parts.ok_or_else(|| Refusal::Invalid("the imaginary part of real numbers".into()))?[1])
-    }),
-    ("real", |n| match n.complex("self")? {
-        Some([re, _]) => one(re),
-        None => one(n.input()?),
-    }),
-    ("view_as_real", |n| {
-        let parts = n.complex("self")?.ok_or_else(|| Refusal::Invalid("real numbers as complex ones".into()))?;
-        one(side_by_side(n, parts)?)
-    }),
-];
-
-/// Operators that apply to real and imaginary parts separately.
-pub(super) const PARTWISE: &[&str] = &[
-    "alias",
-    "chunk",
-    "clone",
-    "contiguous",
-    "detach",
-    "expand",
-    "flatten",
-    "movedim",
-    "mT",
-    "narrow",
-    "neg",
-    "permute",
-    "reshape",
-    "select",
-    "slice",
-    "split",
-    "split_with_sizes",
-    "squeeze",
-    "swapaxes",
-    "swapdims",
-    "t",
-    "transpose",
-    "unbind",
-    "unflatten",
-    "unsqueeze",
-    "view",
+    ("fft_irfft", |n| one(along_axis(n, true, true)?[0])),
+    ("fft_irfft2", |n| one(along_axes(n, true, true)?[0])),
+    ("fft_irfftn", |n| one(along_axes(n, true, true)?[0])),
+    ("istft", istft),
 ];
 
 /// The factor of element `t` in frequency `f`: cosines first, then negative sines.
@@ -95,53 +57,133 @@ fn factor(basis: &Basis, f: usize, t: usize) -> f64 {
     if f < count { cos } else { -sin }
 }
 
-fn scale(norm: Option<&str>, length: usize) -> Result<f64, Refusal> {
-    match norm.unwrap_or("backward") {
-        "backward" => Ok(1.0),
-        "ortho" => Ok(1.0 / (length as f64).sqrt()),
-        "forward" => Ok(1.0 / length as f64),
-        _ => Err(Refusal::Argument { name: "norm".into(), problem: "is no known normalisation" }),
+/// The direction of a transform, and whether its spectrum is that of real numbers.
+#[derive(Clone, Copy)]
+struct Kind {
+    inverse: bool,
+    onesided: bool,
+}
+
+/// The normalisation of the operators that the public ones are made of, as the factor says it in either direction.
+fn norm_of(n: &mut NodeCx<'_, '_>) -> Result<Factor, Refusal> {
+    Ok(match n.int("normalization", 0)? {
+        0 => Factor::Unit,
+        1 => Factor::Root,
+        _ => Factor::Length,
+    })
+}
+
+/// The factor of a transform by its length.
+#[derive(Clone, Copy)]
+enum Factor {
+    Unit,
+    Root,
+    Length,
+}
+
+impl Factor {
+    fn of(self, length: usize) -> f64 {
+        match self {
+            Factor::Unit => 1.0,
+            Factor::Root => 1.0 / (length as f64).sqrt(),
+            Factor::Length => 1.0 / length as f64,
+        }
+    }
+
+    fn named(norm: Option<&str>, inverse: bool) -> Result<Factor, Refusal> {
+        match (norm.unwrap_or("backward"), inverse) {
+            ("ortho", _) => Ok(Factor::Root),
+            ("backward", false) | ("forward", true) => Ok(Factor::Unit),
+            ("backward", true) | ("forward", false) => Ok(Factor::Length),
+            _ => Err(Refusal::Argument { name: "norm".into(), problem: "is no known normalisation" }),
+        }
     }
 }
 
-/// A transform along one axis, which is cropped or zero-padded to the requested length.
-fn along_axis(n: &mut NodeCx<'_, '_>, onesided: bool) -> Result<Complex, Refusal> {
-    let x = n.input()?;
-    let axis = n.int("dim", -1)?;
-    let axis = n.axis(axis, x)?;
-    let given = n.known_extent(x, axis)?;
-    let length = match n.optional_int("n")? {
-        Some(asked) => extent(asked)?,
-        None => given,
-    };
-    let x = if length < given {
-        n.add(Slice { ranges: vec![Range { axis, start: 0, len: length, step: 1 }] }, &[x])?
-    } else {
-        x
-    };
-    let norm = n.optional_text("norm");
-    transform(n, x, axis, &Basis { length, onesided, scale: scale(norm, length)? })
+/// The first operand, with both parts or the real one along a new last axis.
+fn signal(n: &mut NodeCx<'_, '_>) -> Result<ValueId, Refusal> {
+    match n.complex("self")? {
+        Some(parts) => side_by_side(n, parts),
+        None => {
+            let x = n.input()?;
+            let shape = n.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();
+            n.reshape_to(x, shape)
+        }
+    }
 }
 
-/// The product with the basis along an axis, which may have fewer elements than the basis.
-fn transform(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, basis: &Basis) -> Result<Complex, Refusal> {
-    let given = n.known_extent(x, axis)?;
-    let columns = 2 * basis.frequencies();
-    let matrix = Basis::tensor(n, x, &[given, columns], |i| factor(basis, i % columns, i / columns))?;
-    let mut last: Extents = (0..n.rank(x)).filter(|&a| a != axis).collect();
-    last.push(axis);
-    let x = n.transpose(x, &last)?;
-    let flat = n.rank(x) == 1;
-    let x = if flat { n.reshape(x, &[1, given])? } else { x };
-    let y = n.add(MatMul { transpose_b: false }, &[x, matrix])?;
-    let place = n.rank(y) - 1;
-    let mut back: Extents = (0..place).collect();
-    back.insert(axis.min(place), place);
-    let mut part = |i: usize| -> Result<ValueId, Refusal> {
-        let half = half(n, y, place, i)?;
-        if flat { n.reshape(half, &[columns / 2]) } else { n.transpose(half, &back) }
+/// A transform along the axes `dim`, normalised by a number.
+fn normalized(n: &mut NodeCx<'_, '_>, inverse: bool, onesided: bool) -> Result<Complex, Refusal> {
+    let x = signal(n)?;
+    let (axes, factor) = (n.ints("dim")?, norm_of(n)?);
+    let lengths = vec![None; axes.len()];
+    all(n, x, &axes, &lengths, factor, Kind { inverse, onesided })
+}
+
+/// A transform along one axis, which is cropped or padded with zeros to the length `n`.
+fn along_axis(n: &mut NodeCx<'_, '_>, inverse: bool, onesided: bool) -> Result<Complex, Refusal> {
+    let x = signal(n)?;
+    let (axis, length) = (n.int("dim", -1)?, n.optional_int("n")?);
+    let factor = Factor::named(n.optional_text("norm"), inverse)?;
+    all(n, x, &[axis], &[length], factor, Kind { inverse, onesided })
+}
+
+/// A transform along the axes `dim`, or all, with the lengths `s`.
+fn along_axes(n: &mut NodeCx<'_, '_>, inverse: bool, onesided: bool) -> Result<Complex, Refusal> {
+    let x = signal(n)?;
+    let rank = n.rank(x) as i64 - 1;
+    let (axes, lengths) = (n.optional_ints("dim")?, n.optional_ints("s")?);
+    let last = match &lengths {
+        Some(lengths) => (-(lengths.len() as i64)..0).collect(),
+        None => (0..rank).collect(),
     };
-    Ok([part(0)?, part(1)?])
+    let axes = axes.unwrap_or(last);
+    let lengths: Vec<Option<i64>> = match lengths {
+        Some(lengths) => lengths.into_iter().map(|length| Some(length).filter(|&length| length != -1)).collect(),
+        None => vec![None; axes.len()],
+    };
+    let factor = Factor::named(n.optional_text("norm"), inverse)?;
+    all(n, x, &axes, &lengths, factor, Kind { inverse, onesided })
+}
+
+/// Transforms along axes, of which the last has the half spectrum. The parts are the last axis of `x`.
+fn all(
+    n: &mut NodeCx<'_, '_>,
+    mut x: ValueId,
+    axes: &[i64],
+    lengths: &[Option<i64>],
+    factor: Factor,
+    Kind { inverse, onesided }: Kind,
+) -> Result<Complex, Refusal> {
+    if axes.len() != lengths.len() || axes.is_empty() {
+        return Err(Refusal::Invalid(format!("{} lengths for {} axes", lengths.len(), axes.len())));
+    }
+    let mut order: Vec<(i64, Option<i64>)> = axes.iter().copied().zip(lengths.iter().copied()).collect();
+    // A half spectrum comes first, and real numbers last.
+    if onesided && !inverse {
+        order.reverse();
+    }
+    for (i, &(axis, length)) in order.iter().enumerate() {
+        let half = onesided && i == if inverse { order.len() - 1 } else { 0 };
+        let axis = count_axis(axis, n.rank(x) - 1)?;
+        let given = n.known_extent(x, axis)?;
+        let length = match length {
+            Some(length) => extent(length)?,
+            None if half && inverse => 2 * given.saturating_sub(1),
+            None => given,
+        };
+        if length == 0 || given == 0 {
+            return Err(Refusal::Invalid(format!("a transform of {length} elements of {}", n.ty(x))));
+        }
+        if half && inverse && n.extent(x, n.rank(x) - 1)? == 1 {
+            // Real numbers as a spectrum have no imaginary part.
+            let zero = n.scalar(0.0, x)?;
+            let none = n.binary(BinaryFn::Mul, x, zero)?;
+            x = n.add(Concat { axis: n.rank(x) - 1 }, &[x, none])?;
+        }
+        x = transformed(n, x, Transform { axis, length, inverse, onesided: half, scale: factor.of(length) })?;
+    }
+    apart(n, x)
 }
 
 /// Half of an axis.
@@ -150,43 +192,62 @@ fn half(n: &mut NodeCx<'_, '_>, y: ValueId, axis: usize, i: usize) -> Result<Val
     n.add(Slice { ranges: vec![Range { axis, start: i * len, len, step: 1 }] }, &[y])
 }
 
+/// How a signal is cut into windows.
+struct Framing {
+    length: usize,
+    hop: usize,
+    /// The factors of the elements in the middle of a window; others are 0.
+    window: Vec<f32>,
+}
+
+impl Framing {
+    fn read(n: &mut NodeCx<'_, '_>) -> Result<Framing, Refusal> {
+        let length = n.required_int("n_fft")?;
+        let length = extent(length)?;
+        let hop = n.int("hop_length", length as i64 / 4)?;
+        let hop = extent(hop)?;
+        let width = n.int("win_length", length as i64)?;
+        let width = extent(width)?;
+        let window = match n.optional("window")? {
+            Some(v) => n
+                .constant(v)
+                .map(|t| t.floats().into_owned())
+                .ok_or_else(|| Refusal::NotConstant { index: 4, name: "window".into() })?,
+            None => vec![1.0; width],
+        };
+        if window.len() != width || !(1..=length).contains(&width) || hop == 0 {
+            return Err(Refusal::Invalid(format!("windows of {width} of {length} elements with a step of {hop}")));
+        }
+        Ok(Framing { length, hop, window })
+    }
+
+    fn weight(&self, t: usize) -> f64 {
+        let start = (self.length - self.window.len()) / 2;
+        f64::from(t.checked_sub(start).and_then(|t| self.window.get(t)).copied().unwrap_or(0.0))
+    }
+}
+
 /// Transforms of sliding windows of a signal: a convolution.
 fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
     let x = n.input()?;
-    let length = n.required_int("n_fft")?;
-    let length = extent(length)?;
-    let hop = n.int("hop_length", length as i64 / 4)?;
-    let hop = extent(hop)?;
-    let width = n.int("win_length", length as i64)?;
-    let width = extent(width)?;
-    let window = match n.optional("window")? {
-        Some(v) => n
-            .constant(v)
-            .map(|t| t.floats().into_owned())
-            .ok_or_else(|| Refusal::NotConstant { index: 4, name: "window".into() })?,
-        None => vec![1.0; width],
-    };
+    let framing = Framing::read(n)?;
+    let Framing { length, hop, .. } = framing;
     n.flag("return_complex", true)?;
-    let norm = n.flag("normalized", false)?.then_some("ortho");
+    let norm = if n.flag("normalized", false)? { Factor::Root } else { Factor::Unit };
     let onesided = n.flag("onesided", true)?;
     if n.flag("center", false)? || n.flag("align_to_window", false)? {
         return Err(Refusal::Unsupported("stft that pads or aligns by itself is not supported".into()));
     }
     let shape = n.shape(x).clone();
-    let fits = window.len() == width && (1..=length).contains(&width) && hop > 0;
     let (1 | 2, Some((samples, outer))) = (shape.rank(), shape.dims().split_last()) else {
         return Err(Refusal::Invalid(format!("stft of {}", n.ty(x))));
     };
-    if !fits || samples.known().is_some_and(|samples| samples < length) {
+    if samples.known().is_some_and(|samples| samples < length) {
         return Err(Refusal::Invalid(format!("windows of {length} on {}", n.ty(x))));
     }
-    let basis = Basis { length, onesided, scale: scale(norm, length)? };
-    let (count, start) = (basis.frequencies(), (length - width) / 2);
-    let weighted = |i: usize| {
-        let (f, t) = (i / length, i % length);
-        let weight = t.checked_sub(start).and_then(|t| window.get(t)).copied().unwrap_or(0.0);
-        f64::from(weight) * factor(&basis, f, t)
-    };
+    let basis = Basis { length, onesided, scale: norm.of(length) };
+    let count = basis.frequencies();
+    let weighted = |i: usize| framing.weight(i % length) * factor(&basis, i / length, i % length);
     let filters = Basis::tensor(n, x, &[2 * count, 1, length], weighted)?;
     let signals = outer.first().cloned().unwrap_or(Dim::Known(1));
     let x = n.reshape_to(x, [signals, Dim::Known(1), samples.clone()].into_iter().collect())?;
@@ -199,21 +260,66 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
     Ok([part(0)?, part(1)?])
 }
 
-/// Real and imaginary parts along a new last axis.
-pub(in super::super) fn side_by_side(n: &mut NodeCx<'_, '_>, parts: Complex) -> Result<ValueId, Refusal> {
-    let axis = n.rank(parts[0]);
-    let shape: Shape = n.shape(parts[0]).dims().iter().cloned().chain([Dim::Known(1)]).collect();
-    let parts = [n.reshape_to(parts[0], shape.clone())?, n.reshape_to(parts[1], shape)?];
-    n.add(Concat { axis }, &parts)
-}
-
-/// The absolute value; for complex values the magnitude.
-fn size(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let Some([re, im]) = n.complex("self")? else {
-        let x = n.input()?;
-        return one(n.unary(UnaryFn::Abs, x)?);
+/// The signal of overlapping windows of half spectra `[B, frequencies, windows]`: windows are added where they overlap, and the
+/// sum is divided by that of the squares of the window.
+fn istft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let [re, im] = n.complex("self")?.ok_or_else(|| Refusal::Invalid("the spectrum is no complex one".into()))?;
+    let framing = Framing::read(n)?;
+    let norm = if n.flag("normalized", false)? { Factor::Root } else { Factor::Length };
+    let (centred, onesided) = (n.flag("center", true)?, n.flag("onesided", true)?);
+    let asked = n.optional_int("length")?;
+    let Framing { length, hop, .. } = framing;
+    let basis = Basis { length, onesided, scale: norm.of(length) };
+    let count = basis.frequencies();
+    let dims = n.shape(re).dims().to_vec();
+    let (outer, windows) = match dims.as_slice() {
+        [frequencies, windows] if *frequencies == Dim::Known(count) => (Dim::Known(1), windows.clone()),
+        [outer, frequencies, windows] if *frequencies == Dim::Known(count) => (outer.clone(), windows.clone()),
+        _ => return Err(Refusal::Invalid(format!("istft of {} with {count} frequencies", n.ty(re)))),
     };
-    let squares = [n.binary(BinaryFn::Mul, re, re)?, n.binary(BinaryFn::Mul, im, im)?];
-    let sum = n.binary(BinaryFn::Add, squares[0], squares[1])?;
-    one(n.unary(UnaryFn::Sqrt, sum)?)
+    if n.flag("return_complex", false)? || !onesided {
+        return Err(Refusal::Unsupported("istft to complex numbers, or of a whole spectrum".into()));
+    }
+    let spectrum = |part: Dim| [outer.clone(), part, windows.clone()].into_iter().collect::<Shape>();
+    let parts = [n.reshape_to(re, spectrum(count.into()))?, n.reshape_to(im, spectrum(count.into()))?];
+    let x = n.add(Concat { axis: 1 }, &parts)?;
+    // The other half of the spectrum is the conjugate of this one.
+    let twice = |f: usize| if f > 0 && 2 * f != length { 2.0 } else { 1.0 };
+    let filters = Basis::tensor(n, x, &[2 * count, 1, length], |i| {
+        let (row, t) = (i / length, i % length);
+        framing.weight(t) * twice(row % count) * factor(&basis, row, t)
+    })?;
+    let squares = Basis::tensor(n, x, &[1, 1, length], |t| framing.weight(t).powi(2))?;
+    let op = ConvTranspose {
+        stride: smallvec![hop],
+        before: smallvec![0],
+        after: smallvec![0],
+        extra: smallvec![0],
+        dilation: smallvec![1],
+        groups: 1,
+    };
+    let sum = n.add(op.clone(), &[x, filters])?;
+    let unit = n.scalar(1.0, x)?;
+    let ones = n.add(Expand { shape: [Dim::Known(1), Dim::Known(1), windows].into_iter().collect() }, &[unit])?;
+    let weights = n.add(op, &[ones, squares])?;
+    let margin = if centred { length / 2 } else { 0 };
+    let whole = n.shape(sum).dims()[2].expr();
+    let left = whole.minus(&((2 * margin) as i64).into());
+    let left = match asked {
+        Some(asked) => {
+            let end = whole.minus(&(margin as i64).into()).and_then(|end| end.constant());
+            if end.is_none_or(|end| end < asked) {
+                return Err(Refusal::Unsupported(format!("istft of {asked} samples, more than the windows have")));
+            }
+            Some(asked.into())
+        }
+        None => left,
+    };
+    let len = left.ok_or_else(|| Refusal::Open(n.shape(sum).clone()))?;
+    let mut cut = |v| part(n, v, OpenSlice { axis: 2, start: (margin as i64).into(), len: len.clone() });
+    let (sum, weights) = (cut(sum)?, cut(weights)?);
+    let y = n.binary(BinaryFn::Div, sum, weights)?;
+    let samples = n.shape(y).dims()[2].clone();
+    let shape = if dims.len() == 2 { [samples].into_iter().collect() } else { [outer, samples].into_iter().collect() };
+    one(n.reshape_to(y, shape)?)
 }

@@ -13,10 +13,11 @@ use crate::build::Values;
 use crate::refusal::Refusal;
 
 mod attention;
+pub(super) mod complex;
 mod control;
 mod conv;
 mod elementwise;
-pub(super) mod fourier;
+mod fourier;
 mod index;
 mod matmul;
 mod movement;
@@ -46,8 +47,9 @@ pub(super) enum Import {
 /// An operator and its import function.
 type Row = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>);
 
-const FAMILIES: [&[Row]; 17] = [
+const FAMILIES: [&[Row]; 18] = [
     attention::ROWS,
+    complex::ROWS,
     control::ROWS,
     conv::ROWS,
     elementwise::ROWS,
@@ -68,7 +70,8 @@ const FAMILIES: [&[Row]; 17] = [
 
 static TABLE: LazyLock<FxHashMap<&str, Import>> = LazyLock::new(|| {
     let tensors = FAMILIES.into_iter().flatten().map(|&(name, row)| (name, Import::Tensors(row)));
-    let complex = fourier::COMPLEX_ROWS.iter().map(|&(name, row)| (name, Import::Complex(row)));
+    let complex =
+        [complex::MAKERS, fourier::COMPLEX_ROWS].into_iter().flatten().map(|&(name, row)| (name, Import::Complex(row)));
     tensors.chain(complex).chain(symbolic::ROWS.iter().map(|&(name, row)| (name, Import::Number(row)))).collect()
 });
 
@@ -77,7 +80,7 @@ static VIEWS: LazyLock<FxHashSet<&str>> = LazyLock::new(|| movement::VIEWS.iter(
 /// The names of the supported operators, sorted.
 pub fn supported() -> Vec<&'static str> {
     let mut names: Vec<&str> = FAMILIES.into_iter().flatten().map(|row| row.0).collect();
-    names.extend(fourier::COMPLEX_ROWS.iter().map(|row| row.0));
+    names.extend([complex::MAKERS, fourier::COMPLEX_ROWS].into_iter().flatten().map(|row| row.0));
     names.extend(symbolic::ROWS.iter().map(|row| row.0));
     names.sort_unstable();
     names
@@ -90,10 +93,19 @@ fn first(node: &Node) -> Option<&str> {
     }
 }
 
-/// The first operand of a node that applies to real and imaginary parts separately.
-pub(super) fn partwise(node: &Node) -> Option<&str> {
-    let aten = node.target.starts_with("torch.ops.aten.");
-    first(node).filter(|_| aten && fourier::PARTWISE.contains(&node.operator()))
+/// The row of a node with a complex operand, where it is another one than for real operands.
+pub(super) fn of_complex(node: &Node) -> Option<Import> {
+    let row = complex::COMPLEX_ROWS.iter().find(|row| is_aten(node) && row.0 == node.operator())?;
+    Some(Import::Complex(row.1))
+}
+
+/// True for a node that applies to real and imaginary parts separately.
+pub(super) fn is_partwise(node: &Node) -> bool {
+    is_aten(node) && complex::PARTWISE.contains(&node.operator())
+}
+
+fn is_aten(node: &Node) -> bool {
+    node.target.starts_with("torch.ops.aten.")
 }
 
 /// The name whose memory a node writes to.
@@ -104,7 +116,7 @@ pub(super) fn writes(node: &Node) -> Option<&str> {
 
 /// The name of which the results of a node may be views.
 pub(super) fn shows(node: &Node) -> Option<&str> {
-    let view = node.target.starts_with("torch.ops.aten.") && VIEWS.contains(node.operator());
+    let view = is_aten(node) && VIEWS.contains(node.operator());
     if view { first(node) } else { writes(node) }
 }
 
@@ -125,7 +137,6 @@ fn advice(name: &str) -> Option<&'static str> {
         "higher_order.while_loop" | "higher_order.scan" | "higher_order.map_impl" => {
             Some("export the model with the loop unrolled")
         }
-        "istft" | "_fft_c2r" | "_fft_c2c" => Some("only transforms of real signals along one axis are supported"),
         "nms" | "torchvision.nms" => Some("export the model without post-processing"),
         "randint" | "multinomial" | "normal" => Some("the result is random; export the model for inference"),
         _ if name.starts_with("fft_") => Some("only transforms of real signals along one axis are supported"),
