@@ -3,7 +3,8 @@
 //! these symbols, as they are of open extents.
 
 use qcc_ir::ops::{
-    BinaryFn, Concat, CumSum, Define, Expand, Extents, Gather, Op, OpenSlice, Range, ReduceFn, Select, Slice, UnaryFn,
+    BinaryFn, Concat, CumSum, Define, Expand, Extents, Gather, Op, OpenSlice, Range, ReduceFn, Select, Slice, Tile,
+    UnaryFn,
 };
 use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
@@ -376,6 +377,13 @@ pub(crate) fn by_axis<B: Build>(
 
 /// `x` repeated along its axes.
 pub(crate) fn tiled(n: &mut impl Build, mut x: ValueId, repeats: &[Expr]) -> Result<ValueId, Refusal> {
+    if repeats.len() != n.rank(x) {
+        return Err(Refusal::Invalid(format!("{} repeats for {}", repeats.len(), n.ty(x))));
+    }
+    if let Some(known) = repeats.iter().map(Expr::constant).collect::<Option<Vec<i64>>>() {
+        let repeats: Extents = super::extents(&known)?.into();
+        return if repeats.iter().all(|&times| times == 1) { Ok(x) } else { n.add(Tile { repeats }, &[x]) };
+    }
     for (axis, times) in repeats.iter().enumerate().filter(|(_, times)| **times != 1.into()) {
         let dims = n.shape(x).dims().to_vec();
         let large = || Refusal::Invalid(format!("{} has too many elements", Shape::from_iter(dims.iter().cloned())));

@@ -1,9 +1,10 @@
 //! Sliding windows and pooling.
 
-use qcc_ir::ops::{Conv, ConvTranspose, Extents, Gather, Pad, PadMode, Pool, PoolFn, Range, Slice};
-use qcc_ir::{Dim, ValueId};
+use qcc_ir::ops::{BinaryFn, Conv, ConvTranspose, Extents, Gather, Pad, PadMode, Pool, PoolFn, Range, Slice};
+use qcc_ir::{Dim, Expr, Tensor, ValueId};
 
 use super::Build;
+use super::computed::counted;
 use crate::refusal::Refusal;
 
 /// A sliding window: one number for each spatial axis.
@@ -39,6 +40,13 @@ impl Window {
         });
         let too_small = || Refusal::Invalid(format!("an image {image:?} smaller than the window {:?}", self.kernel));
         steps.collect::<Option<_>>().ok_or_else(too_small)
+    }
+
+    /// The number of window positions along axis `i` of this extent, without partial windows; less than 1 if there is none.
+    fn positions(&self, i: usize, extent: &Dim) -> Option<Expr> {
+        let padding = (self.before[i] + self.after[i]) as i64;
+        let room = extent.expr().plus(&(padding - self.reach(i) as i64).into())?;
+        room.floor_div(self.stride[i] as i64)?.plus(&1.into())
     }
 
     /// Extends the padding so that the last window fits. For an open extent, `ceil` pads by as much as a window may lack,
@@ -134,21 +142,32 @@ pub(crate) fn sums(n: &mut impl Build, x: ValueId, mut window: Window, ceil: boo
 pub(crate) fn columns(n: &mut impl Build, x: ValueId, window: &Window) -> Result<ValueId, Refusal> {
     let spatial = window.kernel.len();
     moves(n, x, window, n.rank(x).saturating_sub(2))?;
-    let steps = window.steps(&n.dims(x)?[2..], false)?;
+    let open = || Refusal::Open(n.shape(x).clone());
+    let dims = n.shape(x).dims().to_vec();
+    let steps =
+        (0..spatial).map(|i| window.positions(i, &dims[2 + i]).ok_or_else(open)).collect::<Result<Vec<_>, _>>()?;
+    if steps.iter().any(|steps| steps.constant().is_some_and(|steps| steps < 1)) {
+        return Err(Refusal::Invalid(format!("{} smaller than the window {:?}", n.ty(x), window.kernel)));
+    }
+    let taps: i64 = window.kernel.iter().product::<usize>() as i64;
+    let rows = dims[1].expr().times(&taps.into()).and_then(Dim::of).ok_or_else(open)?;
+    let positions = steps.iter().try_fold(Expr::from(1), |all, steps| all.times(steps)).and_then(Dim::of);
+    let columns = [dims[0].clone(), rows, positions.ok_or_else(open)?].into_iter().collect();
     let pads = |pads: &Extents| [0, 0].into_iter().chain(pads.iter().copied()).collect();
     let pad = Pad { before: pads(&window.before), after: pads(&window.after), mode: PadMode::Constant(0.0) };
     let unpadded = window.before.iter().chain(&window.after).all(|&p| p == 0);
     let mut y = if unpadded { x } else { n.add(pad, &[x])? };
     for i in 0..spatial {
-        let place = |tap: usize, step: usize| (tap * window.dilation[i] + step * window.stride[i]) as i64;
-        let places = n.table(&[window.kernel[i], steps[i]], |k| place(k / steps[i], k % steps[i]))?;
+        let taps = n.table(&[window.kernel[i], 1], |tap| (tap * window.dilation[i]) as i64)?;
+        let (count, stride) = (counted(n, steps[i].clone())?, n.add_constant(Tensor::scalar(window.stride[i] as i64)));
+        let starts = n.binary(BinaryFn::Mul, count, stride)?;
+        let places = n.binary(BinaryFn::Add, taps, starts)?;
         y = n.add(Gather { axis: 2 + 2 * i }, &[y, places])?;
     }
     let taps_first: Extents =
         [0, 1].into_iter().chain((0..2 * spatial).map(|i| 2 + i % spatial * 2 + i / spatial)).collect();
     let y = n.transpose(y, &taps_first)?;
-    let dims = n.dims(x)?;
-    n.reshape(y, &[dims[0], dims[1] * window.kernel.iter().product::<usize>(), steps.iter().product()])
+    n.reshape_to(y, columns)
 }
 
 /// For each tap of the window its position, and what it reads at all window positions, minus infinity beside the image;
@@ -195,17 +214,23 @@ pub(crate) fn image_of_columns(
     image: &[usize],
     window: &Window,
 ) -> Result<ValueId, Refusal> {
-    let (dims, taps) = (n.dims(x)?, window.kernel.iter().fold(1, |n: usize, &k| n.saturating_mul(k)));
+    let (dims, taps) = (n.shape(x).dims().to_vec(), window.kernel.iter().fold(1, |n: usize, &k| n.saturating_mul(k)));
     moves(n, x, window, image.len())?;
     let steps = window.steps(image, false)?;
-    let &[batch, channels, places] = dims.as_slice() else {
-        return Err(Refusal::Invalid(format!("columns {}", n.ty(x))));
+    let [batch, Dim::Known(channels), Dim::Known(places)] = dims.as_slice() else {
+        return Err(if dims.len() == 3 {
+            Refusal::Open(n.shape(x).clone())
+        } else {
+            Refusal::Invalid(format!("columns {}", n.ty(x)))
+        });
     };
+    let (channels, places) = (*channels, *places);
     if taps == 0 || !channels.is_multiple_of(taps) || places != steps.iter().product::<usize>() {
         return Err(Refusal::Invalid(format!("columns {} of an image {image:?}", n.ty(x))));
     }
-    let apart: Extents = [batch, channels].into_iter().chain(steps.iter().copied()).collect();
-    let x = n.reshape(x, &apart)?;
+    let steps_apart = steps.iter().map(|&steps| Dim::Known(steps));
+    let apart = [batch.clone(), channels.into()].into_iter().chain(steps_apart).collect();
+    let x = n.reshape_to(x, apart)?;
     let shape: Extents = [channels, 1].into_iter().chain(window.kernel.iter().copied()).collect();
     let elem = n.ty(x).elem.clone();
     let weight = n.table_of(&elem, &shape, |i| u8::from(i / taps % taps == i % taps).into())?;

@@ -339,7 +339,9 @@ impl<'m> Importer<'m> {
         if let Some(target) = ops::writes(node) {
             let old = self.value(target)?;
             let value = NodeCx::new(self, node, origin.clone()).like(values[0], old)?;
-            self.write(target, value)?;
+            if value != old {
+                self.write(target, value)?;
+            }
             for name in node.results() {
                 let view = self.view(target, How::Same)?;
                 self.bind_new(name, Binding::Value { value: view.seen, view: Some(view) })?;

@@ -348,6 +348,24 @@ def complexes():
     add("turned", Of(turned, **parts), x)
 
 
+def windows():
+    x = torch.randn(2, 3, 6, 5)
+    def partial(m, x):
+        y = F.dropout(x.transpose(1, 2).flatten(1), 0.5, False, inplace=True)
+        return (F.avg_pool2d(x, 9, ceil_mode=True), F.avg_pool2d(x, 8, 4, 1, ceil_mode=True), y.detach_() + 1,
+                F.max_pool2d(x, (7, 2), ceil_mode=True))
+    add("partial", Of(partial), x)
+    def masked(m, x):
+        rows = x[x[:, 0, 0, 0] > 9]
+        return x[x > 0], x[:, x[0, :, 1, 1] > 0], rows, x.view(-1)[m.places > 0]
+    add("masked", Of(masked, places=torch.randn(180)), x)
+    batch = torch.export.Dim("batch", min=1, max=16)
+    def columns(m, x):
+        return F.unfold(x, (3, 2), padding=(1, 0), stride=(2, 1), dilation=(1, 2)), m.alibi.repeat(x.shape[0], 1, x.shape[3])
+    runs = [(torch.randn(b, 3, 6, w),) for b, w in ((2, 5), (1, 4), (3, 8))]
+    add_open("open_columns", Of(columns, alibi=torch.randn(1, 2, 1)), runs, (({0: batch, 3: torch.export.Dim.AUTO},),))
+
+
 def numbers():
     x, i = torch.rand(3, 4, 4) * 1.8 - 0.9, torch.randint(-20, 20, (2, 5))
     angles = lambda m, x, i: (
@@ -445,7 +463,7 @@ def open_sizes():
 
 
 if __name__ == "__main__":
-    for group in (vision, language, elements, parts, programs, positions, signals, complexes, numbers, cells, open_sizes):
+    for group in (vision, language, elements, parts, programs, positions, signals, complexes, windows, numbers, cells, open_sizes):
         torch.manual_seed(5)
         group()
     (HERE / "cases.json").write_text(json.dumps(CASES))

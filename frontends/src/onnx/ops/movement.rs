@@ -356,19 +356,8 @@ fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         repeats[n.axis(axis, x)?] = extent(times)?;
         return one(n.add(Tile { repeats }, &[x])?);
     }
-    if n.computed(1)?.is_some() {
-        let repeats = n.extents(1)?;
-        if repeats.len() != n.rank(x) {
-            return Err(Refusal::Invalid(format!("{} repeats for {}", repeats.len(), n.ty(x))));
-        }
-        return one(computed::tiled(n, x, &repeats)?);
-    }
-    let repeats = n.integers(1)?;
-    let repeats = Extents::from_vec(extents(&repeats)?);
-    if repeats.iter().all(|&r| r == 1) && repeats.len() == n.rank(x) {
-        return one(x);
-    }
-    one(n.add(Tile { repeats }, &[x])?)
+    let repeats = n.extents(1)?;
+    one(computed::tiled(n, x, &repeats)?)
 }
 
 fn block(n: &mut NodeCx<'_, '_>) -> Result<usize, Refusal> {

@@ -1,7 +1,7 @@
 //! Operations that move elements.
 
 use qcc_ir::diagnostic::list;
-use qcc_ir::ops::{Concat, DepthToSpace, Extents, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Tile};
+use qcc_ir::ops::{Concat, DepthToSpace, Extents, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth};
 use qcc_ir::{Dim, Expr, ValueId};
 
 use super::super::node::NodeCx;
@@ -66,10 +66,7 @@ pub(super) const ROWS: &[Row] = &[
         let ones = vec![Dim::Known(1); rank - n.rank(x)];
         let filled = ones.into_iter().chain(n.shape(x).dims().iter().cloned()).collect();
         x = n.reshape_to(x, filled)?;
-        match repeats.iter().map(Expr::constant).collect::<Option<Vec<i64>>>() {
-            Some(repeats) => one(n.add(Tile { repeats: extents(&repeats)?.into() }, &[x])?),
-            None => one(computed::tiled(n, x, &repeats)?),
-        }
+        one(computed::tiled(n, x, &repeats)?)
     }),
     ("Transpose", |n| {
         let (x, order) = (n.input(0)?, n.integers(1)?);

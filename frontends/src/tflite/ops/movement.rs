@@ -269,9 +269,6 @@ fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, repeats) = (n.input(0)?, n.extents(1)?);
     match repeats.iter().map(Expr::constant).collect::<Option<Vec<i64>>>() {
         Some(repeats) => one(n.give(Tile { repeats: Extents::from_vec(extents(&repeats)?) }, &[x])?),
-        None if repeats.len() != n.rank(x) => {
-            Err(Refusal::Invalid(format!("{} repeats for {}", repeats.len(), n.ty(x))))
-        }
         None => {
             plain(n, x)?;
             one(computed::tiled(n, x, &repeats)?)

@@ -4,12 +4,13 @@ use qcc_ir::ops::{
     BinaryFn, Concat, CumSum, Extents, Gather, GatherElements, GatherNd, Range, ScatterFn, Select, Slice, TopK,
     broadcast,
 };
-use qcc_ir::{Dim, Elem, Shape, Tensor, ValueId};
+use qcc_ir::{Dim, Elem, Shape, ValueId};
 
 use super::super::node::{NodeCx, Operand};
 use super::super::schema::Number;
 use super::Row;
 use super::parts::parts;
+use crate::build::control::slice_at;
 use crate::build::index::{Places, non_zero, within};
 use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
@@ -124,7 +125,7 @@ struct Indices {
 }
 
 impl Indices {
-    /// Constant masks become indices.
+    /// Masks become the indices of their true elements.
     fn read(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Indices, Refusal> {
         let mut axes = Extents::new();
         let mut tensors = Values::new();
@@ -135,18 +136,11 @@ impl Indices {
                 continue;
             };
             if matches!(n.ty(v).elem, Elem::Bool | Elem::U8) {
-                let (places, rank) = (non_zero(n, v)?, n.rank(v));
-                let integers = n.constant(places).and_then(Tensor::integers).ok_or_else(|| {
-                    Refusal::Unsupported(
-                        "indexing with a mask that is not constant: the shape of the result would depend on values"
-                            .into(),
-                    )
-                })?;
-                let count = integers.len() / rank.max(1);
-                for column in integers.chunks(count.max(1)).take(rank) {
+                let places = non_zero(n, v)?;
+                for i in 0..n.rank(v) {
                     axes.push(axis);
                     axis += 1;
-                    tensors.push(n.add_constant(Tensor::from_vec(Shape::known(&[count]), column.to_vec())));
+                    tensors.push(slice_at(n, places, 0, i)?);
                 }
                 continue;
             }

@@ -1,9 +1,7 @@
 //! Operators that move elements without changing them.
 
 use qcc_ir::diagnostic::list;
-use qcc_ir::ops::{
-    DepthToSpace, Extents, Gather, OpenSlice, Pad, PadMode, Reverse, Select, SpaceToDepth, Tile, broadcast,
-};
+use qcc_ir::ops::{DepthToSpace, Extents, Gather, OpenSlice, Pad, PadMode, Reverse, Select, SpaceToDepth, broadcast};
 use qcc_ir::{Dim, Expr, Shape, Tensor, ValueId};
 use rustc_hash::FxHashMap;
 
@@ -319,12 +317,7 @@ fn tile(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Values, Refusal> {
         dims.insert(0, Dim::Known(1));
     }
     let x = n.reshape_to(x, dims.into_iter().collect())?;
-    let known: Option<Vec<i64>> = repeats.iter().map(Expr::constant).collect();
-    match known {
-        Some(all) if all.iter().all(|&r| r == 1) => one(x),
-        Some(all) => one(n.add(Tile { repeats: extents(&all)?.into() }, &[x])?),
-        None => one(tiled(n, x, &repeats)?),
-    }
+    one(tiled(n, x, &repeats)?)
 }
 
 /// Repeats each element along an axis by the same number of times.

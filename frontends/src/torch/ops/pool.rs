@@ -33,7 +33,7 @@ pub(super) const ROWS: &[Row] = &[
 /// Maximum number of windows of different sizes, which become separate operators.
 const MOST_PARTS: usize = 1024;
 
-fn window(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<(Window, bool), Refusal> {
+fn window(n: &mut NodeCx<'_, '_>, x: ValueId, spatial: usize) -> Result<(Window, bool), Refusal> {
     let kernel = per_axis(n, "kernel_size", spatial, 0)?;
     // The default stride is the window size.
     let stride = per_axis(n, "stride", spatial, 0)?;
@@ -41,18 +41,29 @@ fn window(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<(Window, bool), Refu
     let padding = per_axis(n, "padding", spatial, 0)?;
     let dilation = per_axis(n, "dilation", spatial, 1)?;
     let ceil = n.flag("ceil_mode", false)?;
-    Ok((Window { kernel, stride, dilation, before: padding.clone(), after: padding }, ceil))
+    let mut window = Window { kernel, stride, dilation, before: padding.clone(), after: padding };
+    if ceil {
+        let dims = n.shape(x).dims();
+        for (i, extent) in dims[dims.len().saturating_sub(spatial)..].iter().enumerate() {
+            // A window that is larger than the image with its padding is a partial one.
+            let room = extent.known().map_or(usize::MAX, |extent| extent + window.before[i] + window.after[i]);
+            if window.dilation[i] == 1 && window.kernel[i] > room && room + window.stride[i] > window.kernel[i] {
+                window.kernel[i] = room;
+            }
+        }
+    }
+    Ok((window, ceil))
 }
 
 fn max(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<Values, Refusal> {
     let x = n.tensor("self")?;
-    let (window, ceil) = window(n, spatial)?;
+    let (window, ceil) = window(n, x, spatial)?;
     batched(n, x, spatial, |n, x| pool(n, PoolFn::Max, x, window, ceil))
 }
 
 fn average(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<Values, Refusal> {
     let x = n.tensor("self")?;
-    let (window, ceil) = window(n, spatial)?;
+    let (window, ceil) = window(n, x, spatial)?;
     let counted = n.flag("count_include_pad", true)?;
     let divisor = n.optional_int("divisor_override")?;
     if divisor.is_some() && ceil {
