@@ -130,7 +130,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
             let transposed = FLOAT.ordered(&[1, 2, 3, 0]).quantized(quantized).weights(weights);
             (all_float() && conv::native(op, x)).then_some(transposed)
         }
-        Op::MatMul(m) => (all_float() && x[0].rank() <= 5 && x[1].rank() <= 5).then(|| product(m, x)),
+        Op::MatMul(m) => (all_float() && x[0].rank() <= most_axes(m, x) && x[1].rank() <= 5).then(|| product(m, x)),
         // Quantized weights are dequantized, with one scale for each row. The kernels for quantized weights take one
         // scale for each gate, which is too coarse. TensorFlow Lite for Microcontrollers dequantizes with one scale for
         // each tensor only, and it has no UNIDIRECTIONAL_SEQUENCE_RNN.
@@ -192,7 +192,7 @@ fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
 /// extent are in floating point.
 fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     let rank = x[0].rank();
-    let connected = m.transpose_b && x[1].rank() == 2;
+    let connected = is_connected(m, x);
     let axis = connected.then_some(0);
     let quantized = Quantized { weight_axis: axis, ..PRODUCTS };
     let resized = x[1].shape.is_open() || (x[1].rank() > 2 && x[0].shape.is_open());
@@ -202,6 +202,15 @@ fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     let blocks = (connected && outputs >= 4).then_some(BLOCKS);
     let weights = Weights { axis, dynamic, blocks, ..Weights::ONE_SCALE };
     if connected { kernel.weights(weights).fuses(ACTIVATIONS) } else { kernel }
+}
+
+/// FULLY_CONNECTED takes all axes but the last as one; XNNPACK takes tensors of 6.
+fn most_axes(m: &MatMul, x: &[&TensorType]) -> usize {
+    if is_connected(m, x) { 6 } else { 5 }
+}
+
+fn is_connected(m: &MatMul, x: &[&TensorType]) -> bool {
+    m.transpose_b && x[1].rank() == 2
 }
 
 const BLOCKS: Blocks = Blocks {
