@@ -22,22 +22,22 @@ fn dft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         _ => n.optional_integers(2)?.and_then(|axis| axis.first().copied()).unwrap_or(-2),
     };
     let axis = count_axis(axis, rank)?;
-    let (given, parts) = (n.extent(x, axis)?, n.extent(x, rank - 1)?);
-    if axis + 1 == rank || !(1..=2).contains(&parts) || given == 0 {
+    let (given, parts) = (n.shape(x).dims()[axis].expr(), n.extent(x, rank - 1)?);
+    if axis + 1 == rank || !(1..=2).contains(&parts) || given.constant() == Some(0) {
         return Err(Refusal::Invalid(format!("a transform along axis {axis} of {}", n.ty(x))));
     }
     // The inverse of a half spectrum is real.
     let to_float = inverse && half;
-    let length = match n.optional_integers(1)?.as_deref() {
-        Some(&[length]) => extent(length)?,
+    let length = match n.optional_extents(1)?.as_deref() {
+        Some([length]) => Some(length.clone()),
         Some(other) => return Err(Refusal::Invalid(format!("{} lengths of a transform", other.len()))),
-        None if to_float => 2 * (given - 1),
-        None => given,
+        None if to_float => given.minus(&1.into()).and_then(|steps| steps.times(&2.into())),
+        None => Some(given),
     };
-    if length == 0 || half && !inverse && parts == 2 || to_float && parts == 1 {
-        return Err(Refusal::Invalid(format!("a transform of length {length} of {}", n.ty(x))));
-    }
-    one(transformed(n, x, Transform::usual(axis, length, inverse, half))?)
+    let length = length.filter(|length| length.constant().is_none_or(|length| length > 0));
+    let length = length.filter(|_| (!half || inverse || parts == 1) && (!to_float || parts == 2));
+    let length = length.ok_or_else(|| Refusal::Invalid(format!("its length, as a transform of {}", n.ty(x))))?;
+    one(transformed(n, x, &Transform::usual(axis, length, inverse, half))?)
 }
 
 /// Transforms of sliding windows of a signal, `[N, L]` or `[N, L, parts]`: a convolution. The result is `[N, windows,

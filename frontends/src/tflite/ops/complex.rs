@@ -26,11 +26,11 @@ fn transform(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let real = n.shape(x).dims().iter().cloned().chain([1.into()]).collect();
     let x = n.reshape_to(x, real)?;
-    let along = |axis, length, onesided| Transform::usual(axis, length, false, onesided);
-    let y = transformed(n, x, along(rank - 1, width, true))?;
+    let along = |axis, length: usize, onesided| Transform::usual(axis, (length as i64).into(), false, onesided);
+    let y = transformed(n, x, &along(rank - 1, width, true))?;
     // That of one element is the element.
     let is_flat = height == 1 && n.extent(y, rank - 2)? == 1;
-    one(if is_flat { y } else { transformed(n, y, along(rank - 2, height, false))? })
+    one(if is_flat { y } else { transformed(n, y, &along(rank - 2, height, false))? })
 }
 
 /// The real or the imaginary parts of input 0.

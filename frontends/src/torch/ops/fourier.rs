@@ -1,14 +1,14 @@
 //! Fourier transforms as products with constant matrices.
 
 use qcc_ir::ops::{BinaryFn, Concat, Conv, ConvTranspose, Expand, Extents, OpenSlice, Range, Slice};
-use qcc_ir::{Dim, Shape, ValueId};
+use qcc_ir::{Dim, Expr, Shape, ValueId};
 use smallvec::smallvec;
 
 use super::super::importer::Complex;
 use super::super::node::NodeCx;
 use super::Row;
 use super::complex::{ComplexRow, apart, side_by_side};
-use crate::build::fourier::{Basis, Transform, transformed};
+use crate::build::fourier::{Basis, Factor, Transform, transformed};
 use crate::build::index::part;
 use crate::build::{Build, Values, count_axis, extent, one};
 use crate::refusal::Refusal;
@@ -38,7 +38,7 @@ pub(super) const COMPLEX_ROWS: &[ComplexRow] = &[
 /// Transforms to real numbers.
 pub(super) const ROWS: &[Row] = &[
     ("_fft_c2r", |n| {
-        let last = n.int("last_dim_size", 1)?;
+        let last = n.whole("last_dim_size")?;
         let x = signal(n)?;
         let (axes, norm) = (n.ints("dim")?, norm_of(n)?);
         let lengths = (1..axes.len()).map(|_| None).chain([Some(last)]).collect::<Vec<_>>();
@@ -73,30 +73,13 @@ fn norm_of(n: &mut NodeCx<'_, '_>) -> Result<Factor, Refusal> {
     })
 }
 
-/// The factor of a transform by its length.
-#[derive(Clone, Copy)]
-enum Factor {
-    Unit,
-    Root,
-    Length,
-}
-
-impl Factor {
-    fn of(self, length: usize) -> f64 {
-        match self {
-            Factor::Unit => 1.0,
-            Factor::Root => 1.0 / (length as f64).sqrt(),
-            Factor::Length => 1.0 / length as f64,
-        }
-    }
-
-    fn named(norm: Option<&str>, inverse: bool) -> Result<Factor, Refusal> {
-        match (norm.unwrap_or("backward"), inverse) {
-            ("ortho", _) => Ok(Factor::Root),
-            ("backward", false) | ("forward", true) => Ok(Factor::Unit),
-            ("backward", true) | ("forward", false) => Ok(Factor::Length),
-            _ => Err(Refusal::Argument { name: "norm".into(), problem: "is no known normalisation" }),
-        }
+/// The factor of a normalisation that has a name.
+fn named(norm: Option<&str>, inverse: bool) -> Result<Factor, Refusal> {
+    match (norm.unwrap_or("backward"), inverse) {
+        ("ortho", _) => Ok(Factor::Root),
+        ("backward", false) | ("forward", true) => Ok(Factor::Unit),
+        ("backward", true) | ("forward", false) => Ok(Factor::Length),
+        _ => Err(Refusal::Argument { name: "norm".into(), problem: "is no known normalisation" }),
     }
 }
 
@@ -123,8 +106,8 @@ fn normalized(n: &mut NodeCx<'_, '_>, inverse: bool, onesided: bool) -> Result<C
 /// A transform along one axis, which is cropped or padded with zeros to the length `n`.
 fn along_axis(n: &mut NodeCx<'_, '_>, inverse: bool, onesided: bool) -> Result<Complex, Refusal> {
     let x = signal(n)?;
-    let (axis, length) = (n.int("dim", -1)?, n.optional_int("n")?);
-    let factor = Factor::named(n.optional_text("norm"), inverse)?;
+    let (axis, length) = (n.int("dim", -1)?, n.optional_whole("n")?);
+    let factor = named(n.optional_text("norm"), inverse)?;
     all(n, x, &[axis], &[length], factor, Kind { inverse, onesided })
 }
 
@@ -132,17 +115,19 @@ fn along_axis(n: &mut NodeCx<'_, '_>, inverse: bool, onesided: bool) -> Result<C
 fn along_axes(n: &mut NodeCx<'_, '_>, inverse: bool, onesided: bool) -> Result<Complex, Refusal> {
     let x = signal(n)?;
     let rank = n.rank(x) as i64 - 1;
-    let (axes, lengths) = (n.optional_ints("dim")?, n.optional_ints("s")?);
+    let (axes, lengths) = (n.optional_ints("dim")?, n.optional_wholes("s")?);
     let last = match &lengths {
         Some(lengths) => (-(lengths.len() as i64)..0).collect(),
         None => (0..rank).collect(),
     };
     let axes = axes.unwrap_or(last);
-    let lengths: Vec<Option<i64>> = match lengths {
-        Some(lengths) => lengths.into_iter().map(|length| Some(length).filter(|&length| length != -1)).collect(),
+    let lengths: Vec<Option<Expr>> = match lengths {
+        Some(lengths) => {
+            lengths.into_iter().map(|length| Some(length).filter(|length| *length != (-1).into())).collect()
+        }
         None => vec![None; axes.len()],
     };
-    let factor = Factor::named(n.optional_text("norm"), inverse)?;
+    let factor = named(n.optional_text("norm"), inverse)?;
     all(n, x, &axes, &lengths, factor, Kind { inverse, onesided })
 }
 
@@ -151,14 +136,14 @@ fn all(
     n: &mut NodeCx<'_, '_>,
     mut x: ValueId,
     axes: &[i64],
-    lengths: &[Option<i64>],
+    lengths: &[Option<Expr>],
     factor: Factor,
     Kind { inverse, onesided }: Kind,
 ) -> Result<Complex, Refusal> {
     if axes.len() != lengths.len() || axes.is_empty() {
         return Err(Refusal::Invalid(format!("{} lengths for {} axes", lengths.len(), axes.len())));
     }
-    let mut order: Vec<(i64, Option<i64>)> = axes.iter().copied().zip(lengths.iter().copied()).collect();
+    let mut order: Vec<(i64, &Option<Expr>)> = axes.iter().copied().zip(lengths).collect();
     // A half spectrum comes first, and real numbers last.
     if onesided && !inverse {
         order.reverse();
@@ -166,22 +151,21 @@ fn all(
     for (i, &(axis, length)) in order.iter().enumerate() {
         let half = onesided && i == if inverse { order.len() - 1 } else { 0 };
         let axis = count_axis(axis, n.rank(x) - 1)?;
-        let given = n.known_extent(x, axis)?;
+        let given = n.shape(x).dims()[axis].expr();
         let length = match length {
-            Some(length) => extent(length)?,
-            None if half && inverse => 2 * given.saturating_sub(1),
-            None => given,
+            Some(length) => Some(length.clone()),
+            None if half && inverse => given.minus(&1.into()).and_then(|steps| steps.times(&2.into())),
+            None => Some(given.clone()),
         };
-        if length == 0 || given == 0 {
-            return Err(Refusal::Invalid(format!("a transform of {length} elements of {}", n.ty(x))));
-        }
+        let length = length.filter(|length| [length, &given].iter().all(|e| e.constant().is_none_or(|e| e > 0)));
+        let length = length.ok_or_else(|| Refusal::Invalid(format!("a transform along axis {axis} of {}", n.ty(x))))?;
         if half && inverse && n.extent(x, n.rank(x) - 1)? == 1 {
             // Real numbers as a spectrum have no imaginary part.
             let zero = n.scalar(0.0, x)?;
             let none = n.binary(BinaryFn::Mul, x, zero)?;
             x = n.add(Concat { axis: n.rank(x) - 1 }, &[x, none])?;
         }
-        x = transformed(n, x, Transform { axis, length, inverse, onesided: half, scale: factor.of(length) })?;
+        x = transformed(n, x, &Transform { axis, length, inverse, onesided: half, factor })?;
     }
     apart(n, x)
 }
