@@ -118,6 +118,16 @@ def spectrum(m):
     return m.op("Log", m.op("Add", m.op("Concat", whole, cut, axis=1), 0.1))
 
 
+@model({"x": ("f", ["b", "n"])}, [{"b": 1, "n": 24}, {"b": 3, "n": 17}, {"b": 2, "n": 41}])
+def frequencies(m):
+    """Spectra of the whole signal, and the inverse to a longer one."""
+    x = m.op("Unsqueeze", "x", [2])
+    half, whole = m.op("DFT", x, axis=1, onesided=1), m.op("DFT", x, axis=1)
+    longer = m.op("DFT", m.op("Mul", whole, [1.0, -0.5]), m.op("Add", m.extent("x", 1), 3), axis=1, inverse=1)
+    power = m.op("ReduceSumSquare", half, axes=[-1], keepdims=0)
+    return m.op("Concat", m.op("Sqrt", power), m.op("ReduceSum", longer, [-1], keepdims=0), axis=1)
+
+
 @model({"x": ("f", ["b", "n"])}, [{"b": 1, "n": 40}, {"b": 3, "n": 25}, {"b": 2, "n": 101}], lacking=["tflite"])
 def scattered(m):
     """Elements at computed places replaced by others."""
