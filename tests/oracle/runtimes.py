@@ -80,7 +80,8 @@ class OpenVino:
         core = openvino.Core()
         model = core.read_model(path)
         self.compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        self.names = [o.get_any_name() for o in self.compiled.outputs]
+        # The compiled model's outputs have names of fused operations as well.
+        self.names = [o.get_any_name() for o in model.outputs]
 
     def run(self, sample):
         fed = {}

@@ -157,9 +157,9 @@ pub(crate) fn columns(n: &mut impl Build, x: ValueId, window: &Window) -> Result
     let pad = Pad { before: pads(&window.before), after: pads(&window.after), mode: PadMode::Constant(0.0) };
     let unpadded = window.before.iter().chain(&window.after).all(|&p| p == 0);
     let mut y = if unpadded { x } else { n.add(pad, &[x])? };
-    for i in 0..spatial {
+    for (i, steps) in steps.iter().enumerate() {
         let taps = n.table(&[window.kernel[i], 1], |tap| (tap * window.dilation[i]) as i64)?;
-        let (count, stride) = (counted(n, steps[i].clone())?, n.add_constant(Tensor::scalar(window.stride[i] as i64)));
+        let (count, stride) = (counted(n, steps.clone())?, n.add_constant(Tensor::scalar(window.stride[i] as i64)));
         let starts = n.binary(BinaryFn::Mul, count, stride)?;
         let places = n.binary(BinaryFn::Add, taps, starts)?;
         y = n.add(Gather { axis: 2 + 2 * i }, &[y, places])?;

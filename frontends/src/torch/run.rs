@@ -310,9 +310,9 @@ impl<'m> Importer<'m> {
         origin: &Origin,
         complex: &[&'m str],
     ) -> Result<Results, Refusal> {
-        let tensors = node.inputs.iter().flat_map(|i| i.arg.names());
+        let mut tensors = node.inputs.iter().flat_map(|i| i.arg.names());
         let is_real = |&name: &&str| matches!(self.binding(name), Ok(Binding::Value { .. }));
-        if let Some(name) = tensors.filter(is_real).next() {
+        if let Some(name) = tensors.find(is_real) {
             return Err(Refusal::Unsupported(format!("{name} is real and other operands are complex")));
         }
         let scope = |own: &Self, name: &str| own.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);

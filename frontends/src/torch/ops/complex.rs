@@ -185,7 +185,7 @@ fn real() -> Refusal {
 
 fn products(n: &mut NodeCx<'_, '_>, other: &str) -> Result<Complex, Refusal> {
     let (a, b) = (parts(n, "self")?, parts(n, other)?);
-    product(n, a, b, |n, a, b| matmul(n, a, b))
+    product(n, a, b, matmul)
 }
 
 fn quotient(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
