@@ -163,8 +163,8 @@ impl Places {
 
     /// The slices of an axis at a vector of indices.
     pub(crate) fn slices(n: &mut impl Build, axis: usize, indices: ValueId) -> Result<Places, Refusal> {
-        let count = n.dims(indices)?.iter().product();
-        Ok(Places { tuples: n.reshape(indices, &[count, 1])?, axis })
+        let count = Shape::count(n.shape(indices).dims()).ok_or_else(|| Refusal::Open(n.shape(indices).clone()))?;
+        Ok(Places { tuples: n.reshape_to(indices, [count, Dim::Known(1)].into_iter().collect())?, axis })
     }
 
     /// Single elements: update `[i][j]` goes to `x[indices[i][j]][j]` for axis 0 of rank 2.

@@ -1,8 +1,7 @@
 //! Operators that compute or use indices.
 
 use qcc_ir::ops::{
-    BinaryFn, Concat, CumSum, Extents, Gather, GatherElements, GatherNd, Range, ScatterFn, Select, Slice, TopK,
-    broadcast,
+    BinaryFn, Concat, CumSum, Extents, Gather, GatherElements, GatherNd, OpenSlice, ScatterFn, Select, TopK, broadcast,
 };
 use qcc_ir::{Dim, Elem, Shape, ValueId};
 
@@ -11,7 +10,7 @@ use super::super::schema::Number;
 use super::Row;
 use super::parts::parts;
 use crate::build::control::slice_at;
-use crate::build::index::{Places, non_zero, within};
+use crate::build::index::{Places, non_zero, part, within};
 use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
 
@@ -249,18 +248,21 @@ fn index_put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// index, or a number.
 fn elements(n: &mut NodeCx<'_, '_>) -> Result<(ValueId, Places, ValueId), Refusal> {
     let (x, axis, indices) = along(n)?;
-    let dims = n.dims(indices)?;
+    let shape = n.shape(indices).clone();
     let elem = n.ty(x).elem.clone();
     let updates = match n.optional("src")? {
-        Some(src) if n.dims(src)? == dims => src,
-        Some(src) => {
-            let ranges = dims.iter().enumerate().map(|(axis, &len)| Range { axis, start: 0, len, step: 1 });
-            n.add(Slice { ranges: ranges.collect() }, &[src])?
+        Some(src) if n.rank(src) != shape.rank() => {
+            return Err(Refusal::Invalid(format!("updates {} at {}", n.ty(src), n.ty(indices))));
         }
+        Some(src) => shape.dims().iter().enumerate().try_fold(src, |src, (axis, len)| {
+            let whole = n.shape(src).dims()[axis] == *len;
+            let slice = OpenSlice { axis, start: 0.into(), len: len.expr() };
+            if whole { Ok(src) } else { part(n, src, slice) }
+        })?,
         None => {
             let value = n.number("value")?.unwrap_or(Number::Int(0));
             let value = n.constant_of(value, &elem)?;
-            n.expand(value, &dims)?
+            n.expand_to(value, shape)?
         }
     };
     Ok((x, Places::elements(n, x, axis, indices)?, updates))
@@ -289,9 +291,8 @@ fn index_fill(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, axis, indices) = along(n)?;
     let value = n.optional_operand("value")?.unwrap_or(Operand::Number(Number::Int(0)));
     let value = n.as_value(value, &n.ty(x).elem.clone())?;
-    let mut dims = n.dims(x)?;
-    dims[axis] = n.dims(indices)?.iter().product();
-    let value = n.expand(value, &dims)?;
+    let count = Shape::count(n.shape(indices).dims()).ok_or_else(|| Refusal::Open(n.shape(indices).clone()))?;
+    let value = n.expand_to(value, n.shape(x).with(axis, count))?;
     one(Places::slices(n, axis, indices)?.update(n, ScatterFn::Replace, x, value)?)
 }
 
@@ -318,11 +319,11 @@ fn reduced(n: &mut NodeCx<'_, '_>, (x, places, updates): (ValueId, Places, Value
         "amax" => (ScatterFn::Max, f64::NEG_INFINITY),
         other => return Err(Refusal::Unsupported(format!("a scatter with reduction {other} is not supported"))),
     };
-    let dims = n.dims(updates)?;
+    let shape = n.shape(updates).clone();
     let included = n.flag("include_self", true)?;
     let fill = |n: &mut NodeCx<'_, '_>, base: ValueId, value: f64| {
         let value = n.scalar(value, base)?;
-        let value = n.expand(value, &dims)?;
+        let value = n.expand_to(value, shape.clone())?;
         places.update(n, ScatterFn::Replace, base, value)
     };
     let base = if included { x } else { fill(n, x, neutral)? };
@@ -333,7 +334,7 @@ fn reduced(n: &mut NodeCx<'_, '_>, (x, places, updates): (ValueId, Places, Value
     let one_each = n.scalar(1.0, x)?;
     let ones = n.expand_to(one_each, n.shape(x).clone())?;
     let counts = if included { ones } else { fill(n, ones, 0.0)? };
-    let more = n.expand(one_each, &dims)?;
+    let more = n.expand_to(one_each, shape.clone())?;
     let counts = places.update(n, ScatterFn::Add, counts, more)?;
     let f = if n.ty(x).elem.is_float() { BinaryFn::Div } else { BinaryFn::FloorDiv };
     one(n.binary(f, y, counts)?)
