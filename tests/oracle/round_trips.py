@@ -17,11 +17,10 @@ RUNTIMES = {"tflite": LiteRt, "onnx": Ort, "openvino": OpenVino}
 SOURCES = ("tflite", "openvino")
 CALIBRATED = 64
 LEAST, LEAST_INT8 = 80, 40
-WITHOUT_WEIGHTS = ("frequencies", "lengths", "turns")
+WITHOUT_WEIGHTS = ("frequencies", "lengths", "scattered", "turns")
 # What is not supported as a source, and what the refusal says.
 REFUSED = {(name, "openvino"): "is not supported" for name in run_time_values.MODELS if name.startswith("boxes")}
 REFUSED |= {(name, "tflite"): "is not supported" for name in run_time_values.MODELS if name.startswith("boxes")}
-REFUSED |= {("scattered", via): "an extent is a symbol" for via in SOURCES}
 
 
 def qcc(*arguments):

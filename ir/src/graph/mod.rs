@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::error::{EvalError, TooLarge, TypeError};
 use crate::ops::{Const, Extents, Input, LayoutRule, Op, QuantRule, Types};
-use crate::types::{Elem, Tensor, TensorType};
+use crate::types::{Dim, Elem, Tensor, TensorType};
 
 mod check;
 mod composite;
@@ -360,7 +360,7 @@ impl Graph {
 
     /// The extents of the axes that the indices of a node (operand 1) refer to: one for all, or one for each column of
     /// their last axis. `None` where the node has no indices, or where an extent is open.
-    pub fn indexed(&self, node: NodeId) -> Option<Extents> {
+    pub fn indexed(&self, node: NodeId) -> Option<Vec<Dim>> {
         crate::ops::indexed(self.op(node), &self.operand_types(node))
     }
 
@@ -369,7 +369,8 @@ impl Graph {
     /// # Errors
     /// The first constant index that is out of range.
     pub fn indices_within(&self, node: NodeId) -> Result<(), EvalError> {
-        let Some(extents) = self.indexed(node) else { return Ok(()) };
+        let extents = self.indexed(node).and_then(|dims| dims.iter().map(Dim::known).collect::<Option<Extents>>());
+        let Some(extents) = extents else { return Ok(()) };
         let known = self.constant(self.operand(node, 1));
         known.map_or(Ok(()), |known| crate::kernels::index::within(known, &extents))
     }

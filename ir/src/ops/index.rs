@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Extents, LayoutRule, Op, Operator, QuantRule, Types, arity, axis_of, one, refuse, refuse_element, same_elem,
-};
+use super::{LayoutRule, Op, Operator, QuantRule, Types, arity, axis_of, one, refuse, refuse_element, same_elem};
 use crate::error::TypeError;
 use crate::types::{Dim, Elem, Shape, TensorType};
 
@@ -17,7 +15,7 @@ fn indices(operands: &[&TensorType], i: usize) -> Result<(), TypeError> {
 
 /// The extents of the axes that a node's indices (operand 1) refer to: one for all, or one for each column of their
 /// last axis.
-pub(crate) fn indexed(op: &Op, operands: &[&TensorType]) -> Option<Extents> {
+pub(crate) fn indexed(op: &Op, operands: &[&TensorType]) -> Option<Vec<Dim>> {
     let tuple = || operands.get(1)?.shape.dims().last()?.known();
     let (from, to) = match op {
         Op::Gather(op) => (op.axis, op.axis + 1),
@@ -26,7 +24,7 @@ pub(crate) fn indexed(op: &Op, operands: &[&TensorType]) -> Option<Extents> {
         Op::ScatterNd(_) => (0, tuple()?),
         _ => return None,
     };
-    operands.first()?.shape.dims().get(from..to)?.iter().map(Dim::known).collect()
+    operands.first()?.shape.dims().get(from..to).map(<[Dim]>::to_vec)
 }
 
 /// Operand 0 indexed along `axis` by operand 1, whose axes replace that axis.

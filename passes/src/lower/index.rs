@@ -156,7 +156,7 @@ impl Pass for IndicesFromFront {
         if cx.target.negative_indices {
             return Ok(());
         }
-        let mut counted: FxHashMap<(ValueId, Extents), ValueId> = FxHashMap::default();
+        let mut counted: FxHashMap<(ValueId, Vec<Dim>), ValueId> = FxHashMap::default();
         for node in g.order() {
             let Some(ends) = g.indexed(node) else { continue };
             let index = g.operands(node)[1];
@@ -181,7 +181,7 @@ impl Pass for IndicesFromFront {
 
 /// Adds the extents `ends` to negative indices. The conversion comes before nodes that repeat or
 /// reshape the indices.
-pub(super) fn counted_from_front(b: &mut Build<'_>, index: ValueId, ends: &[usize]) -> Built {
+pub(super) fn counted_from_front(b: &mut Build<'_>, index: ValueId, ends: &[Dim]) -> Built {
     let elem = b.ty(index).elem.clone();
     let same = ends.windows(2).all(|w| w[0] == w[1]);
     let repeats = match b.g.producer(index) {
@@ -192,12 +192,18 @@ pub(super) fn counted_from_front(b: &mut Build<'_>, index: ValueId, ends: &[usiz
         let counted = counted_from_front(b, b.g.operands(index.node)[0], ends)?;
         return b.op(op, &[counted]);
     }
-    let ends: Vec<i64> = ends.iter().map(|&n| n as i64).collect();
-    let end = match ends.first() {
-        Some(&end) if same => Tensor::scalar(end),
-        _ => Tensor::from_vec(Shape::known(&[ends.len()]), ends),
+    let (ends, shape): (&[Dim], Extents) = match ends {
+        [end, ..] if same => (std::slice::from_ref(end), Extents::new()),
+        _ => (ends, [ends.len()].into_iter().collect()),
     };
-    let end = b.constant(end);
+    let known: Option<Vec<i64>> = ends.iter().map(|end| end.expr().constant()).collect();
+    let end = match known {
+        Some(known) => b.constant(Tensor::from_vec(Shape::known(&shape), known)),
+        None => {
+            let values = ends.iter().map(Dim::expr).collect();
+            b.node(Symbolic { values, shape, narrow: true }, &[])?.value(0)
+        }
+    };
     let (end, zero) = (b.cast(end, elem)?, b.scalar(0.0, index)?);
     let negative = b.binary(BinaryFn::Less, index, zero)?;
     let counted = b.add(index, end)?;
@@ -339,7 +345,8 @@ pub(super) const RULES: &[Rule] = &[Rule {
 /// Converts constant indices to non-negative ones.
 fn count_from_front(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let index = g.operands(at)[1];
-    let (Some(ends), Some(known)) = (g.indexed(at), g.constant(index)) else { return Err(Skip::NoMatch) };
+    let ends = g.indexed(at).and_then(|ends| ends.iter().map(Dim::known).collect::<Option<Extents>>());
+    let (Some(ends), Some(known)) = (ends, g.constant(index)) else { return Err(Skip::NoMatch) };
     let fixed = from_front(known, &ends);
     let fixed = fixed.ok_or(Skip::NoMatch)?;
     let origin = g.origin(at).clone();

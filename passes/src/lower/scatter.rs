@@ -2,7 +2,7 @@
 //! index.
 
 use qcc_ir::ops::{BinaryFn, Expand, Gather, Op, Reduce, ReduceFn, ScatterFn, ScatterNd};
-use qcc_ir::{Elem, NodeId, Shape, Tensor, ValueId};
+use qcc_ir::{Dim, Elem, NodeId, Shape, Tensor, ValueId};
 use rustc_hash::FxHashSet;
 
 use super::build::{Build, Built};
@@ -19,6 +19,9 @@ const LARGEST_COMPARISON: usize = 1 << 22;
 pub(super) fn scatter_nd(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::ScatterNd(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (f, operands) = (op.f, b.g.operands(node));
+    if f == ScatterFn::Replace && operands[..2].iter().any(|&v| b.ty(v).shape.is_open()) {
+        return replaced(b, &operands);
+    }
     let (dims, index) = (b.extents(operands[0])?, b.extents(operands[1])?);
     let [tuples @ .., tuple] = index.as_slice() else { return Err(Skip::NoMatch) };
     let (places, run) = (dims[..*tuple].iter().product(), dims[*tuple..].iter().product());
@@ -126,6 +129,9 @@ fn compared(
     let places: usize = extents.iter().product();
     let width = if f == ScatterFn::Replace { 1 } else { run };
     if places.saturating_mul(count).saturating_mul(width) > LARGEST_COMPARISON {
+        if f == ScatterFn::Replace {
+            return replaced(b, operands);
+        }
         let why = format!("{count} indices that are computed at run time are too many for {places} positions");
         return Err(Skip::because(why));
     }
@@ -163,6 +169,41 @@ fn compared(
     b.reshape(y, shape)
 }
 
+/// Elements of open extent that are replaced: the sum of the updates of each position by their number, where there are any. The
+/// updates of one position must be equal, as those of equal indices are in no order.
+fn replaced(b: &mut Build<'_>, operands: &[ValueId]) -> Built {
+    let &[x, index, updates] = operands else { return Err(Skip::NoMatch) };
+    if b.ty(x).elem == Elem::Bool {
+        let numbers = [b.cast(x, Elem::I32)?, index, b.cast(updates, Elem::I32)?];
+        let y = replaced(b, &numbers)?;
+        return b.cast(y, Elem::Bool);
+    }
+    if !is_number(b, x) {
+        return Err(Skip::NoMatch);
+    }
+    let dims = b.ty(x).shape.dims().to_vec();
+    let Some((Dim::Known(tuple), tuples)) =
+        b.ty(index).shape.dims().split_last().map(|(t, all)| (t.clone(), all.to_vec()))
+    else {
+        return Err(Skip::NoMatch);
+    };
+    let index = if is_nonnegative(b.g, index) { index } else { counted_from_front(b, index, &dims[..tuple])? };
+    let (zero, one) = (b.scalar(0.0, x)?, b.scalar(1.0, x)?);
+    let sum = |b: &mut Build<'_>, places: Shape, updates: ValueId| {
+        let zeros = b.op(Expand { shape: places }, &[zero])?;
+        b.op(ScatterNd { f: ScatterFn::Add }, &[zeros, index, updates])
+    };
+    let each = b.op(Expand { shape: tuples.into_iter().collect() }, &[one])?;
+    let counts = sum(b, dims[..tuple].iter().cloned().collect(), each)?;
+    let along = dims[..tuple].iter().cloned().chain(dims[tuple..].iter().map(|_| Dim::Known(1)));
+    let counts = b.reshape(counts, along.collect())?;
+    let sums = sum(b, dims.iter().cloned().collect(), updates)?;
+    let hit = b.binary(BinaryFn::Greater, counts, zero)?;
+    let divisors = b.binary(BinaryFn::Max, counts, one)?;
+    let updated = b.div(sums, divisors)?;
+    b.select(hit, updated, x)
+}
+
 /// The position of each index tuple, `[1, count]`.
 fn named_places(b: &mut Build<'_>, index: ValueId, extents: &[usize], count: usize) -> Built {
     if extents.is_empty() {
@@ -171,7 +212,8 @@ fn named_places(b: &mut Build<'_>, index: ValueId, extents: &[usize], count: usi
     let index = b.cast(index, Elem::I32)?;
     let mut index = b.reshape(index, Shape::known(&[count, extents.len()]))?;
     if !is_nonnegative(b.g, index) {
-        index = counted_from_front(b, index, extents)?;
+        let ends: Vec<Dim> = extents.iter().map(|&n| Dim::Known(n)).collect();
+        index = counted_from_front(b, index, &ends)?;
     }
     let strides = b.table(&[1, extents.len()], |axis| extents[axis + 1..].iter().product::<usize>() as i32)?;
     let along = b.mul(index, strides)?;

@@ -7,6 +7,7 @@ use qcc_ir::ops::{Gather, TopK};
 use qcc_ir::{Elem, Shape, Tensor, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, stored};
+use crate::extents;
 
 /// GATHER. Kernels refuse negative indices, so constant ones are made non-negative.
 pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &NodeContext<'_>) -> Result<(), Unsupported> {
@@ -63,8 +64,7 @@ pub(super) fn non_zero(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<()
 /// SCATTER_ND, which accumulates updates of the same index, and ADD if there is data to add to.
 pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let y = &site.results[0];
-    let extents = y.shape.extents().ok_or("its extents are open; fix them with --shape")?;
-    let shape = e.indices(&extents.iter().map(|&n| n as i32).collect::<Vec<i32>>());
+    let shape = extents::shape(e, &y.shape)?;
     let inputs = [site.inputs[1], site.inputs[2], shape];
     let options = Options::Other(OptionsType::SCATTER_ND);
     let zeros = |t: &Tensor| t.floats().iter().all(|&v| v == 0.0);
