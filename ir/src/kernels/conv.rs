@@ -8,7 +8,6 @@ mod windows;
 use std::ops::Range;
 
 use rayon::prelude::*;
-use rten_simd::SimdOp;
 use smallvec::{SmallVec, smallvec};
 
 use super::gemm::{Term, contract, gemm};
@@ -17,7 +16,7 @@ use super::product::{FEW_ROWS, multiply_rows, tasks};
 use crate::error::EvalError;
 use crate::ops::{Conv, ConvTranspose, Tensors};
 use crate::types::Tensor;
-pub(crate) use depthwise::Depthwise;
+pub(crate) use depthwise::depthwise;
 pub(crate) use geometry::Geometry;
 use geometry::Piece;
 use padded::{Padded, Plan, Positions};
@@ -50,7 +49,7 @@ pub(crate) fn conv_sums(
             let positions = plan.range(&part);
             sums.resize(g.filters * positions.len(), 0.0);
             for (i, term) in terms.iter().enumerate() {
-                plan.with(images[term.plane], &part, |columns| {
+                plan.area(&part).with(images[term.plane], |columns| {
                     let weights = weights.block(0..g.filters, term.inner.clone());
                     product_of_rows(&mut sums, weights, columns.block(term.inner.clone()));
                 });
@@ -70,12 +69,7 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor]) -> Result<Tensors, EvalError
     if out.is_empty() {
         // Empty result.
     } else if g.channels == 1 && g.filters == 1 {
-        let taps = g.table();
-        for (i, (out, plane)) in out.chunks_exact_mut(positions).zip(x.chunks_exact(g.pixels())).enumerate() {
-            let channel = i % channels;
-            let (weights, start) = (&w[channel * g.taps()..][..g.taps()], bias.as_ref().map_or(0.0, |b| b[channel]));
-            Depthwise { geometry: &g, taps: &taps, plane, weights, start, out }.dispatch();
-        }
+        depthwise(&g, &x, &w, bias.as_deref(), &mut out);
     } else {
         let (depth, per_group) = (g.channels * g.taps(), g.filters * positions);
         let images = x.chunks_exact(g.channels * g.pixels());
@@ -113,7 +107,7 @@ fn windowed(g: &Geometry, out: &mut [f32], weights: View<'_>, image: &[f32], bia
             row = rest;
         }
     }
-    let product = |(part, rows)| plan.with(image, &part, |columns| multiply_rows(rows, weights, columns, bias));
+    let product = |(part, rows)| plan.area(&part).with(image, |columns| multiply_rows(rows, weights, columns, bias));
     parts.into_par_iter().for_each(product);
     Ok(())
 }

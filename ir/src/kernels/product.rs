@@ -18,7 +18,7 @@ use rten_simd::SimdOp;
 
 use super::matrix::{Bias, Right, View};
 use dot::{AT_ONCE, Dots};
-pub(super) use tile::{FEW_ROWS, WIDEST};
+pub(super) use tile::{FEW_ROWS, READ, store};
 use tile::{PanelWidth, Part, Product};
 
 /// The least number of multiplications for which another thread is worth its start.

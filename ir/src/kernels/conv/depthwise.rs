@@ -1,96 +1,71 @@
 //! Convolutions of channels with filters of their own.
 
-use std::ops::Range;
-
+use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
-use smallvec::SmallVec;
 
-use super::super::matrix::gather;
-use super::geometry::{Geometry, Tap};
-use crate::vector::LANES;
+use super::super::matrix::{Bias, Right};
+use super::super::product::{READ, store, tasks};
+use super::geometry::Geometry;
+use super::padded::{Padded, Plan};
 
-/// A convolution of one channel with its own filter: `start` plus the products with the taps inside the image, in order.
-pub(crate) struct Depthwise<'a> {
-    pub(crate) geometry: &'a Geometry,
-    pub(crate) taps: &'a [Tap],
-    pub(crate) plane: &'a [f32],
-    pub(crate) weights: &'a [f32],
-    pub(crate) start: f32,
-    /// The plane of the result.
-    pub(crate) out: &'a mut [f32],
+/// The convolution of each channel of `x` with its own filter: its bias, if there is one, plus the products with the taps
+/// of the window, in order. Padding is 0.
+pub(crate) fn depthwise(g: &Geometry, x: &[f32], weights: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
+    let (positions, pixels, taps, channels) = (g.positions(), g.pixels(), g.taps(), g.groups);
+    if out.is_empty() {
+        return;
+    }
+    let plan = Plan::new(g, 1);
+    let chunk = (g.batch * channels).div_ceil(tasks(out.len() * taps));
+    out.par_chunks_mut(chunk * positions).enumerate().for_each(|(i, out)| {
+        for part in plan.parts() {
+            let (area, range) = (plan.area(&part), plan.range(&part));
+            let planes = x[i * chunk * pixels..].chunks_exact(pixels).take(out.len() / positions);
+            area.each(planes, |k, columns| {
+                let channel = (i * chunk + k) % channels;
+                let (weights, start) = (&weights[channel * taps..][..taps], bias.map_or(0.0, |b| b[channel]));
+                Sums { columns, weights, start, out: &mut out[k * positions..][range.clone()] }.dispatch();
+            });
+        }
+    });
 }
 
-/// A tap at one line of the result.
-struct Source {
-    weight: f32,
-    /// The pixel at the first step. Padding in front wraps around.
-    first: usize,
-    inside: Range<usize>,
+/// The sums of one part of one channel.
+struct Sums<'a> {
+    columns: Padded<'a>,
+    weights: &'a [f32],
+    start: f32,
+    out: &'a mut [f32],
 }
 
-impl SimdOp for Depthwise<'_> {
+impl SimdOp for Sums<'_> {
     type Output = ();
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        let Depthwise { geometry: g, taps, plane, weights, start, out } = self;
-        let [_, height, width] = g.steps;
-        let mut sources: SmallVec<[Source; 16]> = SmallVec::new();
-        for (i, out) in out.chunks_exact_mut(width).enumerate() {
-            sources.clear();
-            let corner = [i / height * g.stride[0], i % height * g.stride[1]];
-            let mut all = 0..width;
-            for (tap, &weight) in taps.iter().zip(weights) {
-                if let Some(row) = g.row(tap, corner).filter(|_| !tap.inside.is_empty()) {
-                    let first = (row * g.image[2] + tap.offset[2]).wrapping_sub(g.before[2]);
-                    all = all.start.max(tap.inside.start)..all.end.min(tap.inside.end);
-                    sources.push(Source { weight, first, inside: tap.inside.clone() });
-                }
-            }
-            let all = all.start..all.end.max(all.start);
-            for step in (0..all.start).chain(all.end..width) {
-                let mut sum = start;
-                for Source { weight, first, inside } in &sources {
-                    if inside.contains(&step) {
-                        sum += weight * plane[first.wrapping_add(step * g.stride[2])];
-                    }
-                }
-                out[step] = sum;
-            }
-            let lanes = isa.f32().len();
-            for step in all.clone().step_by(lanes) {
-                // The last vector overlaps the one before, where there is one.
-                let step = step.min(all.end.saturating_sub(lanes).max(all.start));
-                let len = lanes.min(all.end - step);
-                inner(isa, start, &sources, plane, (step * g.stride[2], g.stride[2]), &mut out[step..step + len]);
-            }
+        match READ / isa.f32().len() {
+            4 => self.run::<I, 4>(isa),
+            8 => self.run::<I, 8>(isa),
+            _ => self.run::<I, 16>(isa),
         }
     }
 }
 
-/// At most one vector of a line to which all taps are inside the image. `place` is the offset of the first pixel and the
-/// distance of pixels.
-#[inline(always)]
-fn inner<I: Isa>(isa: I, start: f32, sources: &[Source], plane: &[f32], place: (usize, usize), out: &mut [f32]) {
-    let ops = isa.f32();
-    let (offset, stride) = place;
-    let mut sum = ops.splat(start);
-    for source in sources {
-        let from = &plane[source.first.wrapping_add(offset)..];
-        let x = if stride == 1 && out.len() == ops.len() {
-            ops.load(from)
-        } else {
-            let mut x = [0.0; LANES];
-            gather(isa, &mut x[..out.len()], from, stride);
-            ops.load(&x)
-        };
-        sum = ops.add(sum, ops.mul(ops.splat(source.weight), x));
+impl Sums<'_> {
+    #[inline(always)]
+    fn run<I: Isa, const WIDE: usize>(self, isa: I) {
+        let (ops, columns) = (isa.f32(), self.columns);
+        for first in (0..columns.cols()).step_by(READ) {
+            let mut sums = [ops.splat(self.start); WIDE];
+            for (tap, &weight) in self.weights.iter().enumerate() {
+                let (line, weight) = (&columns.from(tap, first)[..READ], ops.splat(weight));
+                for j in 0..WIDE {
+                    sums[j] = ops.add(sums[j], ops.mul(weight, ops.load(&line[j * ops.len()..])));
+                }
+            }
+            let places = columns.places(first..columns.cols().min(first + READ));
+            store(isa, &sums, false, Bias::None, &places, self.out);
+        }
     }
-    if out.len() == ops.len() {
-        return ops.store(sum, out);
-    }
-    let mut whole = [0.0; LANES];
-    ops.store(sum, &mut whole);
-    out.iter_mut().zip(whole).for_each(|(to, sum)| *to = sum);
 }

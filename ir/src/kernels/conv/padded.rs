@@ -11,7 +11,7 @@ use rten_simd::{Isa, SimdOp};
 use smallvec::SmallVec;
 
 use super::super::matrix::{Place, Places, Right, gather};
-use super::super::product::WIDEST;
+use super::super::product::READ;
 use super::geometry::Geometry;
 
 thread_local! {
@@ -24,6 +24,9 @@ const PART: usize = 128 * 1024;
 
 /// The least number of positions of a part, if there are as many: with fewer, the weights would be read too often.
 const COLUMNS: usize = 480;
+
+/// Columns of a panel of the widest vectors.
+const PANEL: usize = 32;
 
 /// How the taps of a window read one axis of the image.
 struct Axis {
@@ -86,7 +89,12 @@ impl Plan {
             true => 1,
             false => (PART / (planes * (columns + width.extra))).saturating_sub(height.extra),
         };
-        let lines = lines.max(COLUMNS.div_ceil(columns)).min(g.steps[1]);
+        let most = lines.max(COLUMNS.div_ceil(columns)).min(g.steps[1]);
+        // Of as many lines or a few less, those whose panels have the fewest columns that are not positions.
+        let panels = |lines: usize| (lines * (columns + width.extra)).div_ceil(PANEL);
+        let cost = |&lines: &usize| g.steps[1] / lines * panels(lines) + panels(g.steps[1] % lines);
+        let least = if most < g.steps[1] { most - most / 4 } else { most };
+        let lines = (least..=most).rev().min_by_key(cost).unwrap_or(most);
         let size = match g.steps[1] {
             1 => [1, columns.min(g.steps[2].div_ceil(parts))],
             all => [lines.min(all.div_ceil(parts)), columns],
@@ -114,21 +122,10 @@ impl Plan {
         first..first + part.lines.len() * part.columns.len()
     }
 
-    /// Calls `f` with the matrix of a part of an image: a row for each channel and tap.
-    pub(super) fn with<T>(&self, image: &[f32], part: &Positions, f: impl FnOnce(Padded<'_>) -> T) -> T {
-        let mut buffer = BUFFER.take();
+    /// A part, for any number of images.
+    pub(super) fn area<'p>(&'p self, part: &'p Positions) -> Area<'p> {
         let lines = Lines::new(self, part);
-        let size = lines.planes * lines.plane + self.width.extra + WIDEST;
-        if buffer.len() < size {
-            buffer.resize(size, 0.0);
-        }
-        Fill { plan: self, part, lines: &lines, image, to: &mut buffer }.dispatch();
-        let rows = self.rows(&lines);
-        let (period, kept) = (lines.period, part.columns.len());
-        let columns = (part.lines.len() - 1) * period + kept;
-        let found = f(Padded { elements: &buffer, rows: &rows, columns, period, kept });
-        BUFFER.set(buffer);
-        found
+        Area { plan: self, part, rows: self.rows(&lines), lines }
     }
 
     /// Where each row of the matrix begins.
@@ -143,6 +140,57 @@ impl Plan {
             }
         }
         rows
+    }
+}
+
+/// A part of images.
+pub(super) struct Area<'p> {
+    plan: &'p Plan,
+    part: &'p Positions,
+    lines: Lines,
+    /// Where each row of the matrix begins.
+    rows: Vec<usize>,
+}
+
+impl Area<'_> {
+    /// Calls `f` with the matrix of the part of an image: a row for each channel and tap.
+    pub(super) fn with(&self, image: &[f32], f: impl FnOnce(Padded<'_>)) {
+        let mut buffer = self.buffer();
+        self.fill(image, &mut buffer, true);
+        f(self.matrix(&buffer));
+        BUFFER.set(buffer);
+    }
+
+    /// As [`Area::with`], for some images in turn.
+    pub(super) fn each<'i>(&self, images: impl Iterator<Item = &'i [f32]>, mut f: impl FnMut(usize, Padded<'_>)) {
+        let mut buffer = self.buffer();
+        for (i, image) in images.enumerate() {
+            self.fill(image, &mut buffer, i == 0);
+            f(i, self.matrix(&buffer));
+        }
+        BUFFER.set(buffer);
+    }
+
+    /// A buffer for the part of an image. Behind it there is room for the columns that are read at once.
+    fn buffer(&self) -> Vec<f32> {
+        let mut buffer = BUFFER.take();
+        let size = self.lines.planes * self.lines.plane + self.plan.width.extra + READ;
+        if buffer.len() < size {
+            buffer.resize(size, 0.0);
+        }
+        buffer
+    }
+
+    /// Copies the part of an image. The padding is that of the image before, unless it is copied too.
+    fn fill(&self, image: &[f32], to: &mut [f32], padding: bool) {
+        let Area { plan, part, lines, .. } = self;
+        Fill { plan, part, lines, image, to, padding }.dispatch();
+    }
+
+    fn matrix<'b>(&'b self, elements: &'b [f32]) -> Padded<'b> {
+        let (period, kept) = (self.lines.period, self.part.columns.len());
+        let columns = (self.part.lines.len() - 1) * period + kept;
+        Padded { elements, rows: &self.rows, columns, period, kept }
     }
 }
 
@@ -188,6 +236,7 @@ struct Fill<'a> {
     lines: &'a Lines,
     image: &'a [f32],
     to: &'a mut [f32],
+    padding: bool,
 }
 
 impl SimdOp for Fill<'_> {
@@ -195,7 +244,7 @@ impl SimdOp for Fill<'_> {
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        let Fill { plan, part, lines, image, to } = self;
+        let Fill { plan, part, lines, image, to, padding } = self;
         let (g, height) = (&plan.geometry, plan.height.extra + part.lines.len());
         let line_length = part.columns.len() + plan.width.extra;
         let mut at = 0;
@@ -208,13 +257,16 @@ impl SimdOp for Fill<'_> {
                         for i in 0..height {
                             let y = ((part.lines.start + i) * g.stride[1] + phase).wrapping_sub(g.before[1]);
                             let to = &mut to[at + i * lines.period..][..line_length];
-                            if z >= g.image[0] || y >= g.image[1] {
-                                to.fill(0.0);
+                            let inside = z < g.image[0] && y < g.image[1];
+                            if padding {
+                                let (start, end) = if inside { (pixels.start, pixels.end) } else { (0, 0) };
+                                to[..start].fill(0.0);
+                                to[end..].fill(0.0);
+                            }
+                            if !inside {
                                 continue;
                             }
                             let from = &channel[(z * g.image[1] + y) * g.image[2]..][..g.image[2]];
-                            to[..pixels.start].fill(0.0);
-                            to[pixels.end..].fill(0.0);
                             if !pixels.is_empty() {
                                 gather(isa, &mut to[pixels.clone()], &from[*first..], g.stride[2]);
                             }

@@ -1,6 +1,6 @@
 //! Integer convolutions and matrix products: accumulation and rescaling.
 
-use super::super::conv::{Depthwise, Geometry, conv_sums, transpose_sums};
+use super::super::conv::{Geometry, conv_sums, depthwise, transpose_sums};
 use super::super::gemm::{Term, exact_terms, gemm};
 use super::super::matmul::Batches;
 use super::super::matrix::Bias;
@@ -9,7 +9,6 @@ use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
 use crate::vector::{fold, vectorized};
-use rten_simd::SimdOp;
 use smallvec::smallvec;
 
 /// Integer sums up to this bound are exact in `f32`. It is below 2^24 because the bound itself is computed with
@@ -198,19 +197,18 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor], results: &[TensorType]) -> R
     let shape = g.shape(channels, g.steps, operands[0].ty().rank());
     let mut out = vec![0i32; g.batch * channels * positions];
     if g.channels == 1 && g.filters == 1 && terms.len() == c.planes.len() {
-        let (taps, mut sums) = (g.table(), vec![0.0f32; positions]);
-        let mut total = vec![0.0f64; positions];
+        let mut sums = vec![0.0f32; out.len()];
+        let mut total = if c.planes.len() > 1 { vec![0.0f64; out.len()] } else { Vec::new() };
+        for plane in &c.planes {
+            depthwise(&g, &plane.values, &c.weight, None, &mut sums);
+            total.iter_mut().zip(&sums).for_each(|(t, &s)| *t += plane.factor * f64::from(s));
+        }
         for (i, out) in out.chunks_exact_mut(positions.max(1)).enumerate() {
-            let channel = i % channels;
-            total.fill(0.0);
-            for plane in &c.planes {
-                let image = &plane.values[i * g.pixels()..][..g.pixels()];
-                let weights = &c.weight[channel * g.taps()..][..g.taps()];
-                let (taps, out) = (&taps, sums.as_mut_slice());
-                Depthwise { geometry: &g, taps, plane: image, weights, start: 0.0, out }.dispatch();
-                total.iter_mut().zip(&sums).for_each(|(t, &s)| *t += plane.factor * f64::from(s));
+            let range = i * positions..(i + 1) * positions;
+            match total.is_empty() {
+                true => c.round_row(i % channels, &sums[range], out),
+                false => c.round_row(i % channels, &total[range], out),
             }
-            c.round_row(channel, &total, out);
         }
         return c.result(shape, out);
     }

@@ -6,7 +6,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
 use super::super::fused::{Emulated, Fused, Native, fuses};
-use super::super::matrix::{Bias, Place, Places, Right, View};
+use super::super::matrix::{Bias, Place, Places, Right, View, copy};
 
 /// Length of a block of the reduction axis. A panel of the right-hand side fits into the L1 cache. It is part of the
 /// definition of the result.
@@ -18,8 +18,8 @@ const WIDTH: usize = 480;
 /// The number of rows of the tallest tile.
 pub(in super::super) const FEW_ROWS: usize = 8;
 
-/// The number of columns of the widest panel.
-pub(in super::super) const WIDEST: usize = 32;
+/// The most columns that are computed at once.
+pub(in super::super) const READ: usize = 64;
 
 /// Columns of a panel: two or three vectors, by the number of registers.
 pub(super) struct PanelWidth;
@@ -184,7 +184,7 @@ struct Tile {
 /// Writes the sums of a row of a tile to their places in a row of the result: with `before`, what `out` has is added, then
 /// the bias, of which `Rows` is a single number.
 #[inline(always)]
-fn store<I: Isa, const WIDE: usize>(
+pub(in super::super) fn store<I: Isa, const WIDE: usize>(
     isa: I,
     sums: &[I::F32; WIDE],
     before: bool,
@@ -209,18 +209,27 @@ fn store<I: Isa, const WIDE: usize>(
         }
         return;
     }
-    let mut whole = [0.0f32; WIDEST];
+    let mut whole = [0.0f32; READ];
+    let row = match bias {
+        Bias::Rows(b) | Bias::After(b) => Some(b[0]),
+        Bias::None | Bias::Cols(_) => None,
+    };
     for (j, &sum) in sums.iter().enumerate() {
+        let sum = if before { sum } else { row.map_or(sum, |b| ops.add(sum, ops.splat(b))) };
         ops.store(sum, &mut whole[j * ops.len()..]);
     }
     for &Place { from, to, len } in places {
-        for (i, (o, &sum)) in out[to..to + len].iter_mut().zip(&whole[from..from + len]).enumerate() {
-            let sum = if before { sum + *o } else { sum };
-            *o = match bias {
-                Bias::None => sum,
-                Bias::Rows(b) | Bias::After(b) => sum + b[0],
-                Bias::Cols(b) => sum + b[to + i],
-            };
+        let (out, sums) = (&mut out[to..to + len], &whole[from..from + len]);
+        match bias {
+            Bias::Cols(b) => {
+                let sums = sums.iter().zip(&b[to..to + len]);
+                out.iter_mut().zip(sums).for_each(|(o, (sum, b))| *o = if before { sum + *o } else { *sum } + b);
+            }
+            _ if before => {
+                let row = row.unwrap_or(-0.0);
+                out.iter_mut().zip(sums).for_each(|(o, sum)| *o = sum + *o + row);
+            }
+            _ => copy(isa, out, sums),
         }
     }
 }
