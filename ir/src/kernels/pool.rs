@@ -8,6 +8,7 @@ use smallvec::smallvec;
 use crate::error::EvalError;
 use crate::ops::{Pool, PoolFn, Tensors};
 use crate::types::{Elem, Scalar, Shape, Tensor};
+use crate::vector::vectorized;
 
 /// The window along one axis.
 #[derive(Clone, Copy, Debug)]
@@ -48,26 +49,57 @@ impl Axis {
     fn reduce<T: Copy>(&self, x: &[T], inner: usize, start: T, f: impl Fn(T, T) -> T) -> Vec<T> {
         let (long, short) = (self.extent * inner, self.steps * inner);
         let mut out = vec![start; x.len() / long.max(1) * short];
-        for (x, out) in x.chunks_exact(long.max(1)).zip(out.chunks_exact_mut(short)) {
-            for tap in 0..self.window {
-                let inside = self.inside(tap);
-                if inside.is_empty() {
-                    continue;
-                }
-                if self.stride == 1 {
-                    let first = self.element(inside.start, tap) * inner;
-                    let out = &mut out[inside.start * inner..inside.end * inner];
-                    out.iter_mut().zip(&x[first..]).for_each(|(o, &v)| *o = f(*o, v));
-                } else {
-                    for step in inside {
-                        let first = self.element(step, tap) * inner;
-                        let out = &mut out[step * inner..(step + 1) * inner];
-                        out.iter_mut().zip(&x[first..]).for_each(|(o, &v)| *o = f(*o, v));
+        vectorized(
+            #[inline(always)]
+            || {
+                for (x, out) in x.chunks_exact(long.max(1)).zip(out.chunks_exact_mut(short)) {
+                    for tap in 0..self.window {
+                        let inside = self.inside(tap);
+                        if inside.is_empty() {
+                            continue;
+                        }
+                        let first = self.element(inside.start, tap) * inner;
+                        if self.stride == 1 {
+                            join(&mut out[inside.start * inner..inside.end * inner], &x[first..], &f);
+                        } else if inner == 1 {
+                            join_strided(&mut out[inside], &x[first..], self.stride, &f);
+                        } else {
+                            let sources = x[first..].chunks(self.stride * inner);
+                            let lines = out.chunks_exact_mut(inner).skip(inside.start).take(inside.len());
+                            for (out, x) in lines.zip(sources) {
+                                join(out, x, &f);
+                            }
+                        }
                     }
                 }
-            }
-        }
+            },
+        );
         out
+    }
+}
+
+/// `out[i] = f(out[i], x[i])`
+#[inline(always)]
+fn join<T: Copy>(out: &mut [T], x: &[T], f: impl Fn(T, T) -> T) {
+    for (o, &v) in out.iter_mut().zip(x) {
+        *o = f(*o, v);
+    }
+}
+
+/// `out[i] = f(out[i], x[i * stride])`
+#[inline(always)]
+fn join_strided<T: Copy>(out: &mut [T], x: &[T], stride: usize, f: impl Fn(T, T) -> T) {
+    if stride == 2 {
+        let pairs = x.as_chunks::<2>().0;
+        let (whole, last) = out.split_at_mut(pairs.len().min(out.len()));
+        for (o, pair) in whole.iter_mut().zip(pairs) {
+            *o = f(*o, pair[0]);
+        }
+        // The last may be followed by nothing.
+        return join(last, &x[2 * pairs.len()..], f);
+    }
+    for (o, &v) in out.iter_mut().zip(x.iter().step_by(stride)) {
+        *o = f(*o, v);
     }
 }
 
