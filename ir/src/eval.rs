@@ -321,10 +321,11 @@ fn computes_in_float(op: &Op, operands: &[&TensorType], results: &[TensorType]) 
     matches!(op.quant_rule(), QuantRule::Contraction { .. }) && (real(operands[0]) || real(&results[0]))
 }
 
-/// A constant as its user needs it. A constant that cannot be converted is left as it is; its user then fails.
+/// A constant as its user needs it: row-major, and aligned, so that kernels do not copy it. A constant that cannot be
+/// converted is left as it is; its user then fails.
 fn ready(value: &Tensor, real: bool) -> Tensor {
     let value = if real { value.to_float() } else { value.clone() };
-    relayout(&value, &Layout::row_major(value.ty().rank())).unwrap_or(value).kept()
+    relayout(&value, &Layout::row_major(value.ty().rank())).unwrap_or(value).aligned().kept()
 }
 
 /// The values of the symbols of the graph's inputs, which must have their declared types.

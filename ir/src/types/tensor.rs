@@ -186,6 +186,20 @@ impl Tensor {
         Tensor { data, fresh: false, ..self }
     }
 
+    /// The same tensor with elements at multiples of their size, which may not hold for those of a file.
+    #[must_use]
+    pub fn aligned(self) -> Self {
+        if self.data.as_ptr().align_offset(self.ty.elem.size()) == 0 {
+            return self;
+        }
+        let ty = self.ty.clone();
+        match ty.elem.size() {
+            2 => Tensor::of(ty, self.view::<i16>().into_owned()),
+            4 => Tensor::of(ty, self.view::<i32>().into_owned()),
+            _ => Tensor::of(ty, self.view::<i64>().into_owned()),
+        }
+    }
+
     /// Extents, all known.
     pub fn dims(&self) -> Vec<usize> {
         self.ty.shape.dims().iter().filter_map(|d| d.known()).collect()
