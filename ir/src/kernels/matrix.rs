@@ -132,13 +132,31 @@ impl Right for View<'_> {
             }
             return;
         }
-        /// Rows at a time, so that the columns' cache lines are used whole.
-        const ROWS: usize = 16;
-        for (to, first) in panel.chunks_mut(ROWS * width).zip(rows.clone().step_by(ROWS)) {
-            for (j, col) in cols.clone().enumerate() {
-                let elements = self.column(col, first..rows.end);
-                to.iter_mut().skip(j).step_by(width).zip(elements).for_each(|(to, &v)| *to = v);
+        /// Rows and columns of a block that is transposed in registers.
+        const BLOCK: usize = 8;
+        let whole = |extent: usize| if self.row_stride == 1 { extent / BLOCK * BLOCK } else { 0 };
+        let (height, wide) = (whole(rows.len()), whole(cols.len()));
+        // A few columns from end to end, so that they are read in order.
+        for first in (0..wide).step_by(BLOCK) {
+            for (to, k) in panel.chunks_exact_mut(BLOCK * width).zip((0..height).step_by(BLOCK)) {
+                let mut elements = [[0.0; BLOCK]; BLOCK];
+                for (j, column) in elements.iter_mut().enumerate() {
+                    let from = (cols.start + first + j) * self.col_stride + rows.start + k;
+                    column.copy_from_slice(&self.data[from..from + BLOCK]);
+                }
+                for (i, to) in to.chunks_exact_mut(width).enumerate() {
+                    let to = &mut to[first..first + BLOCK];
+                    for j in 0..BLOCK {
+                        to[j] = elements[j][i];
+                    }
+                }
             }
+        }
+        for (j, col) in cols.enumerate() {
+            let done = if j < wide { height } else { 0 };
+            let elements = self.column(col, rows.start + done..rows.end);
+            let to = panel.iter_mut().skip(done * width + j).step_by(width);
+            to.zip(elements).for_each(|(to, &v)| *to = v);
         }
     }
 }

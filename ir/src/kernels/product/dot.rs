@@ -4,7 +4,6 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
 use super::super::matrix::View;
-use crate::vector::joined;
 
 /// Number of lanes of the product of two rows. It is part of the definition of the result.
 const LANES: usize = 16;
@@ -62,7 +61,15 @@ fn dot<I: Isa, const N: usize>(isa: I, a: &[f32], columns: [&[f32]; N]) -> [f32;
         }
         let rest = a[whole..].iter().zip(&column[whole..]);
         lanes.iter_mut().zip(rest).for_each(|(sum, (a, b))| *sum += a * b);
-        *out = joined(&mut lanes, |a, b| a + b);
+        *out = sum_of(&lanes);
     }
     out
+}
+
+/// The sum of all lanes: those of each half are added pairwise, until one is left.
+#[inline(always)]
+fn sum_of(lanes: &[f32; LANES]) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
