@@ -18,10 +18,14 @@ use smallvec::SmallVec;
 
 use crate::error::{EvalError, TypeError};
 use crate::graph::{Graph, NodeId, ValueId};
+use crate::kernels::then::Then;
 use crate::ops::{If, Loop, Op, PadMode, QuantRule, Tensors, Transpose};
 use crate::types::{Dim, Elem, Layout, Shape, Symbols, Tensor, TensorType};
 
+mod fusion;
+
 pub use crate::kernels::index::within as indices_within;
+use fusion::Fusion;
 
 /// A plan for running a graph: the order of its nodes and the lifetime of each value. It can be shared by threads.
 #[derive(Debug)]
@@ -59,6 +63,8 @@ enum Source {
 #[derive(Debug)]
 struct Step {
     node: NodeId,
+    /// The function that is computed with the node, and the node whose result that is.
+    then: Option<(Then, NodeId)>,
     operands: Vec<Source>,
     /// Slots of the results; `None` for a result without users.
     results: SmallVec<[Option<usize>; 1]>,
@@ -85,10 +91,23 @@ impl<'g> Executor<'g> {
     /// Plans a run that also computes the values in `also`, so that they are observed even if no output depends on
     /// them.
     pub fn observing(graph: &'g Graph, also: &[ValueId]) -> Self {
+        Self::planned(graph, also, |_| Fusion::default())
+    }
+
+    /// Plans a run that computes the outputs and the values in `wanted`. Others may not be observed: operators are
+    /// evaluated together where that is faster.
+    pub fn only(graph: &'g Graph, wanted: &[ValueId]) -> Self {
+        let observed = wanted.iter().copied().collect();
+        Self::planned(graph, wanted, |order| Fusion::new(graph, order, &observed))
+    }
+
+    fn planned(graph: &'g Graph, also: &[ValueId], fusion: impl FnOnce(&[NodeId]) -> Fusion) -> Self {
         keep_freed_memory();
         let mut order = graph.order_with(also);
         let opaque = opaque_of(graph, &order);
         order.retain(|n| !matches!(graph.op(*n), Op::Input(_) | Op::Const(_)) && !opaque.contains_key(n));
+        let fusion = fusion(&order);
+        order.retain(|n| !fusion.inside.contains(n));
         let mut slots: FxHashMap<ValueId, usize> = FxHashMap::default();
         let read = order.iter().flat_map(|&n| graph.operands(n)).chain(graph.outputs().iter().map(|o| o.value));
         for v in read.filter(|&v| graph.constant(v).is_none()) {
@@ -113,10 +132,12 @@ impl<'g> Executor<'g> {
                 }
                 (slot, _) => Source::Slot(slot.copied().unwrap_or(usize::MAX)),
             };
+            let then = fusion.then.get(&node).copied();
             steps.push(Step {
                 node,
+                then,
                 operands: operands.iter().copied().map(source).collect(),
-                results: graph.results(node).map(|v| slots.get(&v).copied()).collect(),
+                results: graph.results(then.map_or(node, |(_, last)| last)).map(|v| slots.get(&v).copied()).collect(),
                 free: Vec::new(),
             });
         }
@@ -213,7 +234,8 @@ impl<'g> Executor<'g> {
             let results = results.map_err(failed)?;
             let defined = self.graph.op(step.node).define(&results, &mut symbols);
             defined.map_err(|value| failed(EvalError::Kernel(format!("{value} is negative; expected an extent"))))?;
-            for ((v, slot), value) in self.graph.results(step.node).zip(&step.results).zip(results) {
+            let shown = step.then.map_or(step.node, |(_, last)| last);
+            for ((v, slot), value) in self.graph.results(shown).zip(&step.results).zip(results) {
                 observe(v, &value);
                 if let Some(slot) = slot {
                     values[*slot] = Some(value);
@@ -228,6 +250,9 @@ impl<'g> Executor<'g> {
         let operands: Option<SmallVec<[&Tensor; 4]>> = step.operands.iter().map(|s| s.value(values)).collect();
         let operands = operands.ok_or(EvalError::Unknown("an operand"))?;
         let (op, results) = (self.graph.op(step.node), self.graph.result_types(step.node));
+        if let Some((then, _)) = step.then {
+            return op.eval_then(&operands, then);
+        }
         // Graphs inside are run with symbols of their own.
         match op.bodies().is_empty().then(|| op.bind(symbols)).flatten() {
             Some(bound) => evaluate_node(&bound, &operands, &results),

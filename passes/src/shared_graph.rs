@@ -129,11 +129,11 @@ impl SharedGraph {
         self.places[i].get(&v).copied()
     }
 
-    /// An executor that evaluates all graphs at once and keeps the values of `wanted`.
+    /// An executor that evaluates all graphs at once. Of the values that are not outputs, those of `wanted` are observed.
     pub(crate) fn executor(&self, wanted: &FxHashSet<ValueId>) -> Executor<'_> {
         let mut wanted: Vec<ValueId> = wanted.iter().copied().collect();
         wanted.sort_unstable();
-        Executor::observing(&self.graph, &wanted)
+        Executor::only(&self.graph, &wanted)
     }
 }
 

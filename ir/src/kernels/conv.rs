@@ -10,9 +10,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 use smallvec::{SmallVec, smallvec};
 
-use super::gemm::{Term, contract, gemm};
+use super::gemm::{Term, contract, gemm_then};
 use super::matrix::{Bias, View};
 use super::product::{FEW_ROWS, multiply_rows, tasks};
+use super::then::Then;
 use crate::error::EvalError;
 use crate::ops::{Conv, ConvTranspose, Tensors};
 use crate::types::Tensor;
@@ -60,7 +61,7 @@ pub(crate) fn conv_sums(
     Ok(())
 }
 
-pub(crate) fn conv(op: &Conv, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+pub(crate) fn conv(op: &Conv, operands: &[&Tensor], then: Option<Then>) -> Result<Tensors, EvalError> {
     let (x, w) = (operands[0].view::<f32>(), operands[1].view::<f32>());
     let bias = operands.get(2).map(|b| b.view::<f32>());
     let g = Geometry::of_conv(op, &operands[0].dims(), &operands[1].dims());
@@ -69,7 +70,7 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor]) -> Result<Tensors, EvalError
     if out.is_empty() {
         // Empty result.
     } else if g.channels == 1 && g.filters == 1 {
-        depthwise(&g, &x, &w, bias.as_deref(), &mut out);
+        depthwise(&g, &x, &w, bias.as_deref(), then, &mut out);
     } else {
         let (depth, per_group) = (g.channels * g.taps(), g.filters * positions);
         let images = x.chunks_exact(g.channels * g.pixels());
@@ -78,9 +79,10 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor]) -> Result<Tensors, EvalError
             let weights = View::new(&w[filters.start * depth..filters.end * depth], g.filters, depth);
             let bias = bias.as_ref().map(|b| &b[filters]);
             if g.is_pointwise() {
-                gemm(out, weights, View::new(image, depth, positions), bias.map_or(Bias::None, Bias::Rows))?;
+                let image = View::new(image, depth, positions);
+                gemm_then(out, weights, image, bias.map_or(Bias::None, Bias::Rows), then)?;
             } else {
-                windowed(&g, out, weights, image, bias.map_or(Bias::None, Bias::After))?;
+                windowed(&g, out, (weights, image), bias.map_or(Bias::None, Bias::After), then)?;
             }
         }
     }
@@ -88,14 +90,20 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor]) -> Result<Tensors, EvalError
 }
 
 /// The product of filters with what is under the window in an image. Parts of the image are tasks.
-fn windowed(g: &Geometry, out: &mut [f32], weights: View<'_>, image: &[f32], bias: Bias<'_>) -> Result<(), EvalError> {
+fn windowed(
+    g: &Geometry,
+    out: &mut [f32],
+    (weights, image): (View<'_>, &[f32]),
+    bias: Bias<'_>,
+    then: Option<Then>,
+) -> Result<(), EvalError> {
     let (depth, positions) = (weights.cols(), g.positions());
     if positions == 1 {
         let taps = g.table();
         let pixels: Vec<Option<usize>> = taps.iter().map(|tap| g.pixel(tap, 0)).collect();
         let under = |plane: &[f32]| pixels.iter().map(|pixel| pixel.map_or(0.0, |at| plane[at])).collect::<Vec<_>>();
         let column: Vec<f32> = image.chunks_exact(g.pixels()).take(g.channels).flat_map(under).collect();
-        return gemm(out, weights, View::new(&column, depth, 1), bias);
+        return gemm_then(out, weights, View::new(&column, depth, 1), bias, then);
     }
     let plan = Plan::new(g, tasks(g.filters * positions * depth));
     let mut parts: Vec<(Positions, Vec<&mut [f32]>)> =
@@ -107,7 +115,8 @@ fn windowed(g: &Geometry, out: &mut [f32], weights: View<'_>, image: &[f32], bia
             row = rest;
         }
     }
-    let product = |(part, rows)| plan.area(&part).with(image, |columns| multiply_rows(rows, weights, columns, bias));
+    let product =
+        |(part, rows)| plan.area(&part).with(image, |columns| multiply_rows(rows, weights, columns, bias, then));
     parts.into_par_iter().for_each(product);
     Ok(())
 }
@@ -118,7 +127,7 @@ fn product_of_rows(out: &mut [f32], a: View<'_>, b: Padded<'_>) {
     let chunk = a.rows().div_ceil(tasks(out.len() * a.cols())).next_multiple_of(FEW_ROWS);
     out.par_chunks_mut(chunk * width).enumerate().for_each(|(i, out)| {
         let rows = i * chunk..(i * chunk + out.len() / width);
-        multiply_rows(out.chunks_exact_mut(width).collect(), a.block(rows, 0..a.cols()), b, Bias::None);
+        multiply_rows(out.chunks_exact_mut(width).collect(), a.block(rows, 0..a.cols()), b, Bias::None, None);
     });
 }
 
@@ -169,6 +178,7 @@ pub(crate) fn conv_transpose(op: &ConvTranspose, operands: &[&Tensor]) -> Result
 
 #[cfg(test)]
 mod tests {
+    use super::super::gemm::gemm;
     use super::*;
     use crate::ops::{Extents, Operator};
     use crate::types::{Shape, TensorType};
@@ -244,7 +254,7 @@ mod tests {
             let w = tensor(&[&[groups * filters, channels], column(&axes, 1).as_slice()].concat(), 2);
             let bias = tensor(&[groups * filters], 3);
             if let Some(y) = shape_of(&op, &[&x, &w, &bias]) {
-                let found = conv(&op, &[&x, &w, &bias]).unwrap();
+                let found = conv(&op, &[&x, &w, &bias], None).unwrap();
                 prop_assert_eq!(found[0].dims(), y.clone());
                 let expected = naive(&op, &x, &w, &bias.view::<f32>(), &y);
                 prop_assert_eq!(found[0].view::<f32>().to_vec(), expected.clone());
@@ -298,7 +308,7 @@ mod tests {
                 let dot = |a: &Tensor, b: &Tensor| -> f32 {
                     a.view::<f32>().iter().zip(b.view::<f32>().iter()).map(|(a, b)| a * b).sum()
                 };
-                let forth = conv(&op, &[&x, &w]).unwrap();
+                let forth = conv(&op, &[&x, &w], None).unwrap();
                 prop_assert_eq!(dot(&forth[0], &y), dot(&x, &back[0]));
             }
         }
@@ -308,7 +318,7 @@ mod tests {
     fn wide_images_are_made_in_blocks() {
         let op = Conv { before: smallvec![1, 1], after: smallvec![1, 1], ..Conv::unit(2) };
         let (x, w, bias) = (tensor(&[1, 3, 70, 91], 1), tensor(&[2, 3, 3, 3], 2), tensor(&[2], 3));
-        let found = conv(&op, &[&x, &w, &bias]).unwrap();
+        let found = conv(&op, &[&x, &w, &bias], None).unwrap();
         assert_eq!(found[0].view::<f32>().to_vec(), naive(&op, &x, &w, &bias.view::<f32>(), &[1, 2, 70, 91]));
     }
 }

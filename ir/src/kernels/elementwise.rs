@@ -40,7 +40,7 @@ pub(super) fn wrapped(ty: TensorType, values: impl Iterator<Item = i64>) -> Tens
     }
 }
 
-fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
+pub(super) fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
     match f {
         UnaryFn::Abs => map(x, f32::abs),
         UnaryFn::Acos => map(x, libm::acosf),
@@ -72,10 +72,10 @@ fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
         UnaryFn::Sqrt => map(x, f32::sqrt),
         UnaryFn::Tan => map(x, libm::tanf),
         UnaryFn::Tanh => map(x, vector::tanh),
-        UnaryFn::HardSwish => map(x, |v| v * limit(v / 6.0 + 0.5, 0.0, 1.0)),
+        UnaryFn::HardSwish => map(x, vector::hard_swish),
         UnaryFn::Mish => map(x, vector::mish),
-        UnaryFn::HardSigmoid { alpha, beta } => map(x, |v| limit(alpha * v + beta, 0.0, 1.0)),
-        UnaryFn::LeakyRelu { alpha } => map(x, |v| if v < 0.0 { alpha * v } else { v }),
+        UnaryFn::HardSigmoid { alpha, beta } => map(x, |v| vector::clamp(alpha * v + beta, 0.0, 1.0)),
+        UnaryFn::LeakyRelu { alpha } => map(x, |v| vector::leaky_relu(v, alpha)),
         UnaryFn::Elu { alpha } => map(x, |v| if v >= 0.0 { v } else { alpha * libm::expm1f(v) }),
         UnaryFn::Selu { alpha, gamma } => map(x, |v| gamma * if v >= 0.0 { v } else { alpha * libm::expm1f(v) }),
         UnaryFn::Gelu { tanh: false } => map(x, vector::gelu),
@@ -125,7 +125,7 @@ fn limit<T: PartialOrd>(v: T, lo: T, hi: T) -> T {
 pub(crate) fn clamp(lo: f32, hi: f32, x: &Tensor) -> Result<Tensors, EvalError> {
     let ty = result(&Clamp { lo, hi }, &[x])?;
     match ty.elem {
-        Elem::F32 => Ok(smallvec![Tensor::of(ty, x.view::<f32>().iter().map(|&v| limit(v, lo, hi)).collect())]),
+        Elem::F32 => Ok(smallvec![Tensor::of(ty, map(&x.view::<f32>(), |v| vector::clamp(v, lo, hi)))]),
         Elem::F16 => widened(x, |x| clamp(lo, hi, x)),
         _ => {
             // The integers within the float bounds; `as` converts infinite bounds to the ends of i64.

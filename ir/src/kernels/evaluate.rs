@@ -2,6 +2,7 @@
 
 use smallvec::smallvec;
 
+use super::then::Then;
 use super::{
     boxes, conv, dynamic, elementwise, index, integer, matmul, movement, norm, pool, recurrent, reduce, resize, sample,
 };
@@ -46,6 +47,22 @@ macro_rules! evaluate {
     };
 }
 crate::for_each_op!(evaluate);
+
+impl Op {
+    /// As [`Op::eval`] for an operator with a result in `F32`, and a function of each element of it.
+    pub(crate) fn eval_then(&self, operands: &[&Tensor], then: Then) -> Result<Tensors, EvalError> {
+        match self {
+            Op::Conv(op) => conv::conv(op, operands, Some(then)),
+            Op::MatMul(op) => matmul::matmul(op, operands, Some(then)),
+            op => {
+                let value = op.eval(operands)?.swap_remove(0);
+                let mut elements = value.view::<f32>().into_owned();
+                then.apply(&mut elements);
+                Ok(smallvec![Tensor::of(value.ty().clone(), elements)])
+            }
+        }
+    }
+}
 
 impl Evaluate for Input {
     fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
@@ -171,7 +188,7 @@ impl Evaluate for Cast {
 
 impl Evaluate for Conv {
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        conv::conv(self, operands)
+        conv::conv(self, operands, None)
     }
 
     fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
@@ -201,7 +218,7 @@ impl Evaluate for Pool {
 
 impl Evaluate for MatMul {
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        matmul::matmul(self, operands)
+        matmul::matmul(self, operands, None)
     }
 
     fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {

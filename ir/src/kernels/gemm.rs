@@ -4,10 +4,22 @@ use std::ops::Range;
 
 use super::matrix::{Bias, View};
 use super::product::{Best, multiply};
+use super::then::Then;
 use crate::error::EvalError;
 
 /// `out = a * b + bias`, row-major. All of `out` is written.
 pub(crate) fn gemm(out: &mut [f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) -> Result<(), EvalError> {
+    gemm_then(out, a, b, bias, None)
+}
+
+/// As [`gemm`], and a function of each element.
+pub(crate) fn gemm_then(
+    out: &mut [f32],
+    a: View<'_>,
+    b: View<'_>,
+    bias: Bias<'_>,
+    then: Option<Then>,
+) -> Result<(), EvalError> {
     let biases = match bias {
         Bias::None => true,
         Bias::Rows(bias) | Bias::After(bias) => bias.len() == a.rows(),
@@ -17,7 +29,7 @@ pub(crate) fn gemm(out: &mut [f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) ->
         return Err(EvalError::Kernel("the sizes of a product's operands differ".into()));
     }
     if !out.is_empty() {
-        multiply(Best, out, a, b, bias);
+        multiply(Best, out, a, b, bias, then);
     }
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use smallvec::smallvec;
 
-use super::gemm::gemm;
+use super::gemm::gemm_then;
 use super::matrix::{Bias, View};
+use super::then::Then;
 use crate::error::EvalError;
 use crate::ops::{MatMul, Tensors};
 use crate::types::{Shape, Tensor};
@@ -67,7 +68,7 @@ impl Batches {
     }
 }
 
-pub(crate) fn matmul(op: &MatMul, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+pub(crate) fn matmul(op: &MatMul, operands: &[&Tensor], then: Option<Then>) -> Result<Tensors, EvalError> {
     let (a, b) = (operands[0].view::<f32>(), operands[1].view::<f32>());
     let batches = Batches::of(op, &operands[0].dims(), &operands[1].dims());
     let [m, _, n] = batches.extents;
@@ -75,7 +76,7 @@ pub(crate) fn matmul(op: &MatMul, operands: &[&Tensor]) -> Result<Tensors, EvalE
     let bias = operands.get(2).map(|t| t.view::<f32>());
     for (out, &(i, j)) in out.chunks_exact_mut((m * n).max(1)).zip(&batches.pairs) {
         let bias = bias.as_ref().map_or(Bias::None, |b| Bias::Cols(b));
-        gemm(out, batches.left(&a, i), batches.right(op, &b, j), bias)?;
+        gemm_then(out, batches.left(&a, i), batches.right(op, &b, j), bias, then)?;
     }
     Ok(smallvec![Tensor::from_vec(batches.shape, out)])
 }
@@ -89,7 +90,7 @@ mod tests {
     }
 
     fn product(transpose_b: bool, operands: &[&Tensor]) -> (Vec<usize>, Vec<f32>) {
-        let y = matmul(&MatMul { transpose_b }, operands).unwrap().remove(0);
+        let y = matmul(&MatMul { transpose_b }, operands, None).unwrap().remove(0);
         (y.dims(), y.view::<f32>().to_vec())
     }
 

@@ -89,6 +89,12 @@ pub(crate) trait Right: Copy + Sync {
         }
     }
 
+    /// The number of columns before a column that have a place in the result.
+    #[inline(always)]
+    fn place(&self, col: usize) -> usize {
+        col
+    }
+
     /// Where columns are in a row of the result.
     #[inline(always)]
     fn places(&self, cols: Range<usize>) -> Places {

@@ -25,6 +25,7 @@ pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
 pub(crate) mod sample;
+pub(crate) mod then;
 mod vector;
 pub(crate) mod walk;
 

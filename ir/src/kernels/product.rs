@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use rten_simd::SimdOp;
 
 use super::matrix::{Bias, Right, View};
+use super::then::Then;
 use dot::{AT_ONCE, Dots};
 pub(super) use tile::{FEW_ROWS, READ, store};
 use tile::{PanelWidth, Part, Product};
@@ -49,13 +50,20 @@ impl Dispatch for Best {
     }
 }
 
-/// `out = a * b + bias`, row-major, for operands of matching sizes.
-pub(super) fn multiply(on: impl Dispatch, out: &mut [f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) {
+/// `out = then(a * b + bias)`, row-major, for operands of matching sizes.
+pub(super) fn multiply(
+    on: impl Dispatch,
+    out: &mut [f32],
+    a: View<'_>,
+    b: View<'_>,
+    bias: Bias<'_>,
+    then: Option<Then>,
+) {
     let [rows, cols, depth] = [a.rows(), b.cols(), a.cols()];
     if depth == 0 {
         // Sums of nothing.
         out.fill(0.0);
-        return add(out, bias);
+        return finish(out, bias, then);
     }
     let dense;
     let a = if a.is_row_major() {
@@ -67,21 +75,21 @@ pub(super) fn multiply(on: impl Dispatch, out: &mut [f32], a: View<'_>, b: View<
     if cols == 1 && rows > 1 {
         // A column is the row of the transposed product.
         let column: Vec<f32> = b.column(0, 0..depth).copied().collect();
-        row(on, out, &column, a.transposed(), bias);
+        row(on, out, &column, a.transposed(), bias, then);
     } else if rows == 1 && b.transposed().is_row_major() {
-        row(on, out, a.row(0, 0..depth), b, bias);
+        row(on, out, a.row(0, 0..depth), b, bias, then);
     } else {
-        blocks(on, out, &Product { a, b, bias });
+        blocks(on, out, &Product { a, b, bias, then });
     }
 }
 
 /// The rows `out` of a product, on this thread. `a` is row-major.
-pub(super) fn multiply_rows(out: Vec<&mut [f32]>, a: View<'_>, b: impl Right, bias: Bias<'_>) {
-    part(Best, out, [0, 0], b.cols(), &Product { a, b, bias });
+pub(super) fn multiply_rows(out: Vec<&mut [f32]>, a: View<'_>, b: impl Right, bias: Bias<'_>, then: Option<Then>) {
+    part(Best, out, [0, 0], b.cols(), &Product { a, b, bias, then });
 }
 
 /// The product of a row with contiguous columns. The bias is that of the product or of the transposed product.
-fn row(on: impl Dispatch, out: &mut [f32], a: &[f32], b: View<'_>, bias: Bias<'_>) {
+fn row(on: impl Dispatch, out: &mut [f32], a: &[f32], b: View<'_>, bias: Bias<'_>, then: Option<Then>) {
     let columns = b.transposed();
     match out.len() * a.len() / TASK {
         0 => on.run(Dots { out, a, columns, first: 0 }),
@@ -91,11 +99,11 @@ fn row(on: impl Dispatch, out: &mut [f32], a: &[f32], b: View<'_>, bias: Bias<'_
             out.par_chunks_mut(chunk).enumerate().for_each(dots);
         }
     }
-    add(out, bias);
+    finish(out, bias, then);
 }
 
-/// Adds the bias to a row-major matrix.
-fn add(out: &mut [f32], bias: Bias<'_>) {
+/// Adds the bias to a row-major matrix, and applies a function.
+fn finish(out: &mut [f32], bias: Bias<'_>, then: Option<Then>) {
     match bias {
         Bias::None => {}
         Bias::Rows(b) | Bias::After(b) => {
@@ -103,6 +111,9 @@ fn add(out: &mut [f32], bias: Bias<'_>) {
             out.chunks_exact_mut(cols).zip(b).for_each(|(row, b)| row.iter_mut().for_each(|o| *o += b));
         }
         Bias::Cols(b) => out.chunks_exact_mut(b.len()).for_each(|row| row.iter_mut().zip(b).for_each(|(o, b)| *o += b)),
+    }
+    if let Some(then) = then {
+        then.apply(out);
     }
 }
 
@@ -198,15 +209,15 @@ mod tests {
             multiply(&mut out);
             all.push((name, bits(&out)));
         };
-        add("best", &|out| multiply(Best, out, a, b, bias));
-        add("generic", &|out| multiply(On(rten_simd::isa::GenericIsa::new()), out, a, b, bias));
+        add("best", &|out| multiply(Best, out, a, b, bias, None));
+        add("generic", &|out| multiply(On(rten_simd::isa::GenericIsa::new()), out, a, b, bias, None));
         #[cfg(target_arch = "x86_64")]
         {
             if let Some(isa) = rten_simd::isa::Avx2Isa::new() {
-                add("AVX2", &|out| multiply(On(isa), out, a, b, bias));
+                add("AVX2", &|out| multiply(On(isa), out, a, b, bias, None));
             }
             if let Some(isa) = rten_simd::isa::Avx512Isa::new() {
-                add("AVX-512", &|out| multiply(On(isa), out, a, b, bias));
+                add("AVX-512", &|out| multiply(On(isa), out, a, b, bias, None));
             }
         }
         all
@@ -246,7 +257,7 @@ mod tests {
             let on = |threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let mut out = vec![0.0; rows * cols];
-                pool.install(|| multiply(Best, &mut out, a, b, Bias::None));
+                pool.install(|| multiply(Best, &mut out, a, b, Bias::None, None));
                 bits(&out)
             };
             let one = on(1);
@@ -257,7 +268,7 @@ mod tests {
     #[test]
     fn empty_sums_are_the_bias() {
         let mut out = [f32::NAN; 4];
-        multiply(Best, &mut out, View::new(&[], 2, 0), View::new(&[], 0, 2), Bias::Rows(&[1.0, 2.0]));
+        multiply(Best, &mut out, View::new(&[], 2, 0), View::new(&[], 0, 2), Bias::Rows(&[1.0, 2.0]), None);
         assert_eq!(out, [1.0, 1.0, 2.0, 2.0]);
     }
 }

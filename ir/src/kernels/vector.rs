@@ -7,7 +7,7 @@ use std::hint::select_unpredictable as select;
 
 use crate::vector::{LANES, vectorized};
 
-/// Applies a function to all numbers. `f` must be inlined.
+/// Applies a function to all numbers. `f` must be inlined. Those that fill no block are computed in one, too.
 #[inline]
 pub(super) fn map<S: Copy, T: Copy + Default>(x: &[S], f: impl Fn(S) -> T) -> Vec<T> {
     let mut out = Vec::with_capacity(x.len());
@@ -22,8 +22,13 @@ pub(super) fn map<S: Copy, T: Copy + Default>(x: &[S], f: impl Fn(S) -> T) -> Ve
                 }
                 out.extend_from_slice(&to);
             }
-            for &v in rest {
-                out.push(f(v));
+            if let Some(&first) = rest.first() {
+                let (mut from, mut to) = ([first; LANES], [T::default(); LANES]);
+                from[..rest.len()].copy_from_slice(rest);
+                for lane in 0..LANES {
+                    to[lane] = f(from[lane]);
+                }
+                out.extend_from_slice(&to[..rest.len()]);
             }
         },
     );
@@ -59,9 +64,21 @@ pub(super) fn replace(x: &mut [f32], f: impl Fn(f32) -> f32) {
     vectorized(
         #[inline(always)]
         || {
-            for v in x {
-                *v = f(*v);
+            let (blocks, rest) = x.as_chunks_mut::<LANES>();
+            for block in blocks {
+                // A copy, which nothing that `f` reads can be part of.
+                let mut to = *block;
+                for lane in 0..LANES {
+                    to[lane] = f(to[lane]);
+                }
+                *block = to;
             }
+            let mut last = [0.0; LANES];
+            last[..rest.len()].copy_from_slice(rest);
+            for lane in 0..LANES {
+                last[lane] = f(last[lane]);
+            }
+            rest.copy_from_slice(&last[..rest.len()]);
         },
     );
 }
@@ -99,6 +116,23 @@ pub(super) fn exp(x: f32) -> f32 {
     let e = e * factor(half) * factor(power.wrapping_sub(half));
     let e = select(x > 104.0, f32::INFINITY, e);
     select(x < -104.0, 0.0, e)
+}
+
+/// As `f32::clamp`, but `hi` where `lo > hi`. NaN stays.
+#[inline(always)]
+pub(super) fn clamp(x: f32, lo: f32, hi: f32) -> f32 {
+    let x = select(x < lo, lo, x);
+    select(x > hi, hi, x)
+}
+
+#[inline(always)]
+pub(super) fn hard_swish(x: f32) -> f32 {
+    x * clamp(x / 6.0 + 0.5, 0.0, 1.0)
+}
+
+#[inline(always)]
+pub(super) fn leaky_relu(x: f32, alpha: f32) -> f32 {
+    select(x < 0.0, alpha * x, x)
 }
 
 #[inline(always)]

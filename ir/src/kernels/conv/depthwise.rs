@@ -6,12 +6,20 @@ use rten_simd::{Isa, SimdOp};
 
 use super::super::matrix::{Bias, Right};
 use super::super::product::{READ, store, tasks};
+use super::super::then::Then;
 use super::geometry::Geometry;
 use super::padded::{Padded, Plan};
 
 /// The convolution of each channel of `x` with its own filter: its bias, if there is one, plus the products with the taps
-/// of the window, in order. Padding is 0.
-pub(crate) fn depthwise(g: &Geometry, x: &[f32], weights: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
+/// of the window, in order; then a function of each element. Padding is 0.
+pub(crate) fn depthwise(
+    g: &Geometry,
+    x: &[f32],
+    weights: &[f32],
+    bias: Option<&[f32]>,
+    then: Option<Then>,
+    out: &mut [f32],
+) {
     let (positions, pixels, taps, channels) = (g.positions(), g.pixels(), g.taps(), g.groups);
     if out.is_empty() {
         return;
@@ -25,7 +33,11 @@ pub(crate) fn depthwise(g: &Geometry, x: &[f32], weights: &[f32], bias: Option<&
             area.each(planes, |k, columns| {
                 let channel = (i * chunk + k) % channels;
                 let (weights, start) = (&weights[channel * taps..][..taps], bias.map_or(0.0, |b| b[channel]));
-                Sums { columns, weights, start, out: &mut out[k * positions..][range.clone()] }.dispatch();
+                let out = &mut out[k * positions..][range.clone()];
+                Sums { columns, weights, start, out }.dispatch();
+                if let Some(then) = then {
+                    then.apply(out);
+                }
             });
         }
     });

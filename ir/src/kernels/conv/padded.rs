@@ -315,6 +315,11 @@ impl Right for Padded<'_> {
     }
 
     #[inline(always)]
+    fn place(&self, col: usize) -> usize {
+        col / self.period * self.kept + (col % self.period).min(self.kept)
+    }
+
+    #[inline(always)]
     fn places(&self, cols: Range<usize>) -> Places {
         let (mut places, mut at) = (Places::new(), cols.start);
         if self.period == self.kept {

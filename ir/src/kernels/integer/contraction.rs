@@ -200,7 +200,7 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor], results: &[TensorType]) -> R
         let mut sums = vec![0.0f32; out.len()];
         let mut total = if c.planes.len() > 1 { vec![0.0f64; out.len()] } else { Vec::new() };
         for plane in &c.planes {
-            depthwise(&g, &plane.values, &c.weight, None, &mut sums);
+            depthwise(&g, &plane.values, &c.weight, None, None, &mut sums);
             total.iter_mut().zip(&sums).for_each(|(t, &s)| *t += plane.factor * f64::from(s));
         }
         for (i, out) in out.chunks_exact_mut(positions.max(1)).enumerate() {

@@ -138,7 +138,7 @@ mod tests {
                 groups,
                 ..Conv::unit(2)
             };
-            let real = super::super::conv::conv(&op, &[&centred_f32(&x), &centred_f32(&w)]).unwrap();
+            let real = super::super::conv::conv(&op, &[&centred_f32(&x), &centred_f32(&w)], None).unwrap();
             let ty = TensorType::new(Elem::Quantized(output), real[0].ty().shape.clone());
             let b = bias(f * groups);
             let found = conv(&op, &[&x, &w, &b], &[ty]).unwrap().unwrap();

@@ -7,6 +7,7 @@ use rten_simd::{Isa, SimdOp};
 
 use super::super::fused::{Emulated, Fused, Native, fuses};
 use super::super::matrix::{Bias, Place, Places, Right, View, copy};
+use super::super::then::Then;
 
 /// Length of a block of the reduction axis. A panel of the right-hand side fits into the L1 cache. It is part of the
 /// definition of the result.
@@ -41,6 +42,7 @@ pub(super) struct Product<'a, R> {
     pub(super) a: View<'a>,
     pub(super) b: R,
     pub(super) bias: Bias<'a>,
+    pub(super) then: Option<Then>,
 }
 
 /// Some rows and columns of a product.
@@ -87,6 +89,10 @@ impl<R: Right> Part<'_, '_, R> {
                 for col in (first..cols.min(first + WIDTH)).step_by(width) {
                     self.panel::<I, F, TALL, WIDE>(isa, panel, &depth, col..(col + width).min(cols));
                 }
+            }
+            if let Some(then) = self.product.then {
+                let places = [first, cols.min(first + WIDTH)].map(|col| self.product.b.place(col));
+                self.out.iter_mut().for_each(|row| then.apply(&mut row[places[0]..places[1]]));
             }
         }
         *self.panel = panel;
