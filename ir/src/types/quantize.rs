@@ -2,6 +2,7 @@
 
 use super::elem::{Elem, QuantParams, Scalar, StorageType};
 use super::tensor::{Runs, Tensor, TensorType};
+use crate::vector::vectorized;
 
 /// The integer nearest to `x`, half to even, where |x| < 2^22. Adding 1.5 * 2^23 leaves no bits for a fraction.
 #[inline(always)]
@@ -85,23 +86,33 @@ impl Tensor {
 
 fn place<T: Scalar>(ty: TensorType, qparams: &QuantParams, reals: &[f32], cast: impl Fn(i32) -> T + Copy) -> Tensor {
     let storage = qparams.storage;
-    let mut out = Vec::with_capacity(reals.len());
+    let mut out = vec![T::zeroed(); reals.len()];
     let runs = Runs::new(&ty, qparams);
-    for (i, run) in reals.chunks(runs.length()).enumerate() {
-        let (scale, zero_point) = runs.at(i);
-        let saturate = storage.saturating(zero_point);
-        if storage == StorageType::I32 {
-            let scale = f64::from(scale);
-            let wide = |x: &f32| (f64::from(*x) / scale).round_ties_even() + f64::from(zero_point);
-            // `as` saturates.
-            out.extend(run.iter().map(|x| cast(wide(x) as i32)));
-        } else if storage == StorageType::U8 {
-            out.extend(run.iter().map(|&x| cast(saturate(x / scale))));
-        } else {
-            let inverse = 1.0 / scale;
-            out.extend(run.iter().map(|&x| cast(saturate(x * inverse))));
-        }
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            let parts = out.chunks_mut(runs.length()).zip(reals.chunks(runs.length()));
+            for (i, (out, run)) in parts.enumerate() {
+                let (scale, zero_point) = runs.at(i);
+                let saturate = storage.saturating_narrow(zero_point);
+                if storage == StorageType::I32 {
+                    let scale = f64::from(scale);
+                    let wide = |x: f32| (f64::from(x) / scale).round_ties_even() + f64::from(zero_point);
+                    // `as` saturates.
+                    out.iter_mut().zip(run).for_each(|(o, &x)| *o = cast(wide(x) as i32));
+                } else if storage == StorageType::U8 {
+                    for (o, &x) in out.iter_mut().zip(run) {
+                        *o = cast(saturate(x / scale));
+                    }
+                } else {
+                    let inverse = 1.0 / scale;
+                    for (o, &x) in out.iter_mut().zip(run) {
+                        *o = cast(saturate(x * inverse));
+                    }
+                }
+            }
+        },
+    );
     Tensor::of(ty, out)
 }
 
