@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::fits;
+use qcc_ir::vector::summary;
 use qcc_ir::{Graph, Symbols, Tensor, ValueId};
 
 use crate::unfinished::Scratch;
@@ -218,8 +219,8 @@ impl Samples {
             self.seen().unread.insert(self.places[i]);
         })?;
         for tensor in tensors.iter().filter(|t| t.ty().elem.is_float()) {
-            let of =
-                tensor.floats().iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &x| (lo.min(x), hi.max(x)));
+            let (_, lo, hi) = summary(&tensor.floats());
+            let of = (lo, hi);
             let mut seen = self.seen();
             seen.range = Some(seen.range.map_or(of, |(lo, hi)| (lo.min(of.0), hi.max(of.1))));
         }

@@ -62,7 +62,7 @@ impl Kind {
 }
 
 fn elements<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
-    bytes.chunks_exact(N).map(|c| std::array::from_fn(|i| c[i]))
+    bytes.as_chunks().0.iter().copied()
 }
 
 /// Elements of a floating-point type.
