@@ -84,8 +84,8 @@ pub fn compare(
     let runs = groups.iter().map(|g| {
         let (own, others) = rest.split_at(g.members.len());
         rest = others;
-        let layers = own.iter().flat_map(|p| p.layers.iter().map(|l| l.compiled)).collect();
-        (Executor::new(g.joint.graph()), Taps { layers, outputs: FxHashSet::default() })
+        let layers: FxHashSet<ValueId> = own.iter().flat_map(|p| p.layers.iter().map(|l| l.compiled)).collect();
+        (g.joint.executor(&layers), Taps { layers, outputs: FxHashSet::default() })
     });
     let runs: Vec<(Executor<'_>, Taps)> = std::iter::once((executor, expected)).chain(runs).collect();
     let mut all: Vec<Fidelity> = compiled.iter().zip(&pairs).map(|(c, p)| p.start(c.float)).collect();
@@ -181,8 +181,8 @@ impl<'a> Reference<'a> {
             .iter()
             .zip(&pairs)
             .map(|(g, own)| {
-                let layers = own.iter().flat_map(|p| p.layers.iter().map(|l| l.compiled)).collect();
-                (Executor::new(g.joint.graph()), Taps { layers, outputs: FxHashSet::default() })
+                let layers: FxHashSet<ValueId> = own.iter().flat_map(|p| p.layers.iter().map(|l| l.compiled)).collect();
+                (g.joint.executor(&layers), Taps { layers, outputs: FxHashSet::default() })
             })
             .collect();
         let tasks: Vec<(usize, usize)> = (0..groups.len()).flat_map(|g| (0..count).map(move |s| (g, s))).collect();
@@ -289,18 +289,23 @@ impl Correspondence {
         layers: &FxHashMap<ValueId, Vec<f32>>,
         outputs: &[Option<Tensor>],
     ) {
-        for ((_, sum), l) in fidelity.layers.iter_mut().zip(&self.layers) {
+        let layers_of = |((_, sum), l): (&mut (String, Distance), &Layer)| {
             if let (Some(x), Some(y)) = (float.layers.get(&l.float), layers.get(&l.compiled)) {
                 sum.add(Distance::of(x, y));
             }
-        }
-        for (quality, expected) in fidelity.outputs.iter_mut().zip(&self.outputs) {
+        };
+        let outputs_of = |(quality, expected): (&mut OutputQuality, &Expected)| {
             let observed = expected.float.and_then(|v| float.observed.get(&v));
             let known = observed.or(expected.constant.as_ref());
             if let (Some(known), Some(Some(found))) = (known, outputs.get(expected.at)) {
                 quality.add(source, expected.at, hints, known, found);
             }
-        }
+        };
+        // Each has sums of its own, to which samples are added in their order.
+        rayon::join(
+            || fidelity.layers.par_iter_mut().zip(self.layers.par_iter()).for_each(layers_of),
+            || fidelity.outputs.par_iter_mut().zip(self.outputs.par_iter()).for_each(outputs_of),
+        );
         fidelity.samples += 1;
     }
 }
