@@ -57,3 +57,55 @@ fn following(graph: &Graph, v: ValueId, hidden: impl Fn(ValueId) -> bool) -> Opt
         (multiplies && alone && row_major(product)).then(|| (Then::Gate(f), vec![factor, product]))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Executor;
+    use super::*;
+    use crate::testing::numbers;
+    use crate::text::{Weights, parse};
+    use crate::types::Shape;
+
+    /// A pointwise convolution, a depthwise one, one with a window, and products, each with another function behind it.
+    /// The first one's result has two users, and that of the fourth is an output.
+    fn graph() -> Graph {
+        let conv = |groups: usize, pad: usize| {
+            format!("conv(stride:[1,1],before:[{pad},{pad}],after:[{pad},{pad}],dilation:[1,1],groups:{groups})")
+        };
+        let (pointwise, depthwise, windowed) = (conv(1, 0), conv(4, 1), conv(1, 1));
+        let text = format!(
+            "graph g {{ %x: f32[1,3,7,40] = input %w: f32[4,3,1,1] = input %k: f32[4,1,3,3] = input
+             %v: f32[5,4,3,3] = input %m: f32[40,6] = input %n: f32[6,6] = input
+             %a = {pointwise} %x, %w %s = unary(f:Sigmoid) %a %b = binary(f:Mul) %a, %s
+             %c = {depthwise} %b, %k %d = unary(f:HardSwish) %c
+             %e = {windowed} %d, %v %f = clamp(lo:-0.5,hi:0.75) %e
+             %g = matmul(transpose_b:false) %f, %m %h = unary(f:Tanh) %g
+             %i = matmul(transpose_b:false) %h, %n %t = unary(f:Softplus) %i %j = binary(f:Mul) %t, %i
+             output g = %g output j = %j }}"
+        );
+        parse(&text, &Weights::new()).unwrap()
+    }
+
+    #[test]
+    fn fused_operators_compute_the_same_bits() {
+        let g = graph();
+        let shapes = g.inputs().map(|v| Shape::known(&g.ty(v).shape.extents().unwrap()));
+        let inputs: Vec<_> = shapes.zip(1..).map(|(shape, seed)| numbers(shape, seed)).collect();
+        let run = |executor: &Executor<'_>| {
+            let mut seen = Vec::new();
+            let outputs = executor.run(&inputs, &mut |v, t| seen.push((v, t.clone()))).unwrap();
+            (outputs, seen)
+        };
+        let (expected, all) = run(&Executor::new(&g));
+        let (found, some) = run(&Executor::only(&g, &[]));
+        assert_eq!(found, expected);
+        // Inputs; b, d, f, g, h and j.
+        assert_eq!((all.len(), some.len()), (6 + 12, 6 + 6));
+        assert!(some.iter().all(|value| all.contains(value)));
+        // A value that is observed is not hidden.
+        let window = all[6 + 5].0;
+        let (found, some) = run(&Executor::only(&g, &[window]));
+        assert_eq!(found, expected);
+        assert!(some.len() == 6 + 7 && some.iter().any(|(v, _)| *v == window));
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 
 use qcc_ir::eval::{Executor, RunError, opaque};
 use qcc_ir::ops::Op;
@@ -152,52 +153,53 @@ pub fn observe(
 ) -> Result<Statistics, RunError> {
     let kept: FxHashSet<ValueId> = wanted.places.iter().flat_map(FxHashMap::values).copied().collect();
     let executor = joint.executor(&kept);
-    let observe = |sample: Vec<Tensor>| of_sample(&executor, &kept, wanted, count, &sample);
+    // Samples are merged value by value as these are produced: in any order, and without the statistics of a whole sample.
+    let values: Merged = kept.iter().map(|&v| (v, Mutex::default())).collect();
+    let observe = |sample: Vec<Tensor>| of_sample(&executor, &values, wanted, count, &sample);
     let mut all = Statistics::default();
     let mut sums = wanted.moments.sums();
     let mut merge = |observed: Vec<Observed>, done| {
         let mut rows = Vec::new();
-        for Observed { set, stats, rows: own } in observed {
-            for (v, found) in stats {
-                match all.values.get_mut(&v) {
-                    Some(own) => own.merge(found),
-                    None => drop(all.values.insert(v, found)),
-                }
-            }
+        for Observed { set, rows: own } in observed {
             all.samples.merge(set);
             rows.push(own);
         }
         Beside::add(&mut sums, &rows);
         seen(done)
     };
-    if in_batches(joint, count, sample, observe, &mut merge)? {
+    let complete = in_batches(joint, count, sample, observe, &mut merge)?;
+    if complete {
         all.factors = wanted.moments.factors(sums);
     }
+    let merged = |(v, stats): (ValueId, Mutex<Option<Stats>>)| {
+        Some((v, stats.into_inner().unwrap_or_else(PoisonError::into_inner)?))
+    };
+    all.values = values.into_iter().filter_map(merged).collect();
     Ok(all)
 }
+
+/// The statistics of each wanted value, if any sample has been evaluated that far.
+type Merged = FxHashMap<ValueId, Mutex<Option<Stats>>>;
 
 /// What is gathered on a sample.
 struct Observed {
     set: SampleSet,
-    stats: Vec<(ValueId, Stats)>,
     rows: Rows,
 }
 
-/// What is gathered on one of `count` samples.
+/// What is gathered on one of `count` samples, besides the statistics, which are merged with those of the others.
 fn of_sample(
     executor: &Executor<'_>,
-    kept: &FxHashSet<ValueId>,
+    merged: &Merged,
     wanted: &Wanted,
     count: usize,
     sample: &[Tensor],
 ) -> Result<Observed, RunError> {
     let set = SampleSet::of(sample);
     let second = set.digest.0 % 2 == 1;
-    let (mut stats, mut rows) = (Vec::new(), Rows::new());
+    let mut rows = Rows::new();
     executor.run_known(sample, &mut |v, tensor| {
-        if !kept.contains(&v) {
-            return;
-        }
+        let Some(stats) = merged.get(&v) else { return };
         let axes: SmallVec<[usize; 2]> = wanted.axes(v).collect();
         let start = set.digest.0 as u64;
         let products =
@@ -205,11 +207,16 @@ fn of_sample(
         let (numbers, extents) = (tensor.view::<f32>(), tensor.dims());
         let spreads: SmallVec<[usize; 2]> = wanted.spreads(v).collect();
         let own = Stats::with_channels(&numbers, &extents, &axes).with_spread(&numbers, &extents, &spreads);
-        let own = own.with_products(products);
-        stats.push((v, own.in_half(second)));
+        let own = own.with_products(products).in_half(second);
+        let mut stats = stats.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *stats {
+            Some(stats) => stats.merge(own),
+            None => *stats = Some(own),
+        }
+        drop(stats);
         rows.extend(wanted.moments.rows(v, tensor, count, start));
     })?;
-    Ok(Observed { set, stats, rows })
+    Ok(Observed { set, rows })
 }
 
 #[cfg(test)]
