@@ -68,15 +68,15 @@ pub(super) fn replace(x: &mut [f32], f: impl Fn(f32) -> f32) {
             for block in blocks {
                 // A copy, which nothing that `f` reads can be part of.
                 let mut to = *block;
-                for lane in 0..LANES {
-                    to[lane] = f(to[lane]);
+                for v in &mut to {
+                    *v = f(*v);
                 }
                 *block = to;
             }
             let mut last = [0.0; LANES];
             last[..rest.len()].copy_from_slice(rest);
-            for lane in 0..LANES {
-                last[lane] = f(last[lane]);
+            for v in &mut last {
+                *v = f(*v);
             }
             rest.copy_from_slice(&last[..rest.len()]);
         },

@@ -29,7 +29,7 @@ pub(crate) fn depthwise(
     out.par_chunks_mut(chunk * positions).enumerate().for_each(|(i, out)| {
         for part in plan.parts() {
             let (area, range) = (plan.area(&part), plan.range(&part));
-            let planes = x[i * chunk * pixels..].chunks_exact(pixels).take(out.len() / positions);
+            let planes = (i * chunk..).take(out.len() / positions).map(|plane| &x[plane * pixels..][..pixels]);
             area.each(planes, |k, columns| {
                 let channel = (i * chunk + k) % channels;
                 let (weights, start) = (&weights[channel * taps..][..taps], bias.map_or(0.0, |b| b[channel]));
