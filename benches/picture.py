@@ -15,7 +15,7 @@ import argparse, datetime, fnmatch, json, os, subprocess, sys, tempfile
 from html import escape
 from pathlib import Path
 
-import numpy as np
+import numpy as np, peers
 from process import QCC, ROOT, watched
 
 sys.path.insert(0, str(Path(ROOT) / "tests/oracle"))
@@ -30,81 +30,21 @@ NOTES = [
     "ONNX Runtime, products: only Conv, MatMul and Gemm. NNCF as in Ultralytics: mixed preset, operators of the head in float.",
 ]
 
-# Each gets the model, the calibration samples, each with a batch of one, and a folder for the artefact.
-COMMON = '''
-import sys
-import numpy as np, onnx
-source, data, folder = sys.argv[1:]
-arrays = dict(np.load(data))
-samples = [{name: array[i] for name, array in arrays.items()} for i in range(len(next(iter(arrays.values()))))]
-'''
-ORT = COMMON + '''
-from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
-
-class Reader(CalibrationDataReader):
-    left = iter(samples)
-    def get_next(self):
-        return next(self.left, None)
-
-prepared, model = folder + "/prepared.tmp", onnx.load(source)
-if max(i.version for i in model.opset_import if not i.domain) < 13:
-    model = onnx.version_converter.convert_version(model, 13)
-quant_pre_process(model, prepared)
-quantize_static(prepared, folder + "/model.onnx", Reader(), **(OPTIONS))
-'''
-PRODUCTS = '{"op_types_to_quantize": ["Conv", "MatMul", "Gemm"], "per_channel": True, "activation_type": QuantType.QUInt8}'
-NNCF = COMMON + '''
-import nncf, openvino
-model = openvino.convert_model(source)
-options = {"subset_size": len(samples)}
-if all(array.dtype.kind == "i" for array in arrays.values()):
-    options["model_type"] = nncf.ModelType.TRANSFORMER
-if HEAD:
-    operations = {o.get_friendly_name(): o.get_type_name() for o in model.get_ordered_ops()}
-    sigmoids = [name for name, kind in operations.items() if kind == "Sigmoid"]
-    head = [name for name in operations if name.rpartition("/")[0] == sigmoids[-1].rpartition("/")[0]]
-    options |= {"preset": nncf.QuantizationPreset.MIXED, "ignored_scope": nncf.IgnoredScope(names=sorted({*sigmoids, *head}))}
-openvino.save_model(nncf.quantize(model, nncf.Dataset(samples), **options), folder + "/model.xml")
-'''
-
-# Calls onnx2tf, which wants pictures as N,H,W,C, its test pictures in the current folder, and its tools in the path, and
-# simplifies the model in place.
-ONNX2TF = COMMON + '''
-import os, shutil
-os.chdir(folder)
-os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-np.save("calibration_image_sample_data_20x128x128x3_float32.npy", np.zeros((20, 128, 128, 3), np.float32))
-copy = shutil.copy(source, folder)
-sys.argv = ["onnx2tf", "-i", copy, "-oiqt", "-o", "made"]
-for name, array in arrays.items():
-    joined = np.concatenate(array)
-    joined = joined.transpose(0, 2, 3, 1) if joined.ndim == 4 else joined
-    np.save(name + ".npy", joined)
-    mean = np.zeros([1] * (joined.ndim - 1) + [joined.shape[-1]])
-    sys.argv += ["-cind", name, name + ".npy", str(mean.tolist()), str((mean + 1).tolist())]
-import onnx2tf
-onnx2tf.main()
-os.rename("made/" + os.path.basename(copy)[:-5] + "_integer_quant.tflite", "model.tflite")
-shutil.rmtree("made")
-'''
-
 
 def tools(given):
     """Tools by target and name: a function that gives the command for a model, its samples and a folder."""
-    code = lambda python, text: lambda *paths: [python, "-c", text, *map(str, paths)]
     qcc = lambda target: lambda model, _, folder: [
         QCC, model, "--to", target, "--int8", "--data", model.with_suffix(".calib.npz"), "-q", "-o", f"{folder}/"
     ]
     yield ("onnx", "qcc"), qcc("onnx")
-    yield ("onnx", "ONNX Runtime"), code(given.peers, ORT.replace("OPTIONS", "{}"))
-    yield ("onnx", "ONNX Runtime, products"), code(given.peers, ORT.replace("OPTIONS", PRODUCTS))
+    yield ("onnx", "ONNX Runtime"), peers.called(given.peers, peers.static())
+    yield ("onnx", "ONNX Runtime, products"), peers.called(given.peers, peers.static(peers.PRODUCTS))
     yield ("openvino", "qcc"), qcc("openvino")
-    yield ("openvino", "NNCF"), code(given.peers, NNCF.replace("HEAD", "False"))
-    yield ("openvino", HEAD), code(given.peers, NNCF.replace("HEAD", "True"))
+    yield ("openvino", "NNCF"), peers.called(given.peers, peers.nncf())
+    yield ("openvino", HEAD), peers.called(given.peers, peers.nncf(head=True))
     yield ("tflite", "qcc"), qcc("tflite")
     if given.onnx2tf:
-        yield ("tflite", "onnx2tf"), code(given.onnx2tf, ONNX2TF)
+        yield ("tflite", "onnx2tf"), peers.called(given.onnx2tf, peers.ONNX2TF)
 
 
 # What is measured
