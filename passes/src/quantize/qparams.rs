@@ -10,7 +10,9 @@ use crate::calibrate::Range;
 const FINEST: f32 = 1e-20;
 
 /// The quantization parameters that cover a range. 0 is exactly representable, and the ends are clipped by at most half
-/// a step. If `symmetric`, and always for 16-bit storage, the quantization is symmetric.
+/// a step. If `symmetric`, and always for 16-bit storage, the quantization is symmetric. The ends of a symmetric range
+/// would be halfway between two steps, and are steps instead: 8-bit pictures that are scaled to -1 .. 1 have as many numbers as there are steps, and
+/// all of them would be halfway, where each has the largest error and each runtime rounds another way.
 pub(super) fn qparams_of(range: Range, storage: StorageType, symmetric: bool) -> QuantParams {
     let r = range.with_zero();
     let (qmin, qmax) = storage.range();
@@ -22,10 +24,16 @@ pub(super) fn qparams_of(range: Range, storage: StorageType, symmetric: bool) ->
     if r.span() <= 0.0 {
         return QuantParams::per_tensor(storage, 1.0, qmin);
     }
-    let scale = (r.span() / (qmax - qmin) as f32).max(FINEST);
+    let scale_of = |steps: i32| (r.span() / steps as f32).max(FINEST);
+    // A symmetric range has 0 in its middle, and the number of steps is odd.
+    let is_halfway = (r.lo + r.hi).abs() < HALFWAY * scale_of(qmax - qmin);
+    let scale = scale_of(if is_halfway { qmax - qmin - 1 } else { qmax - qmin });
     let zero_point = (qmin as f32 - r.lo / scale).round().clamp(qmin as f32, qmax as f32) as i32;
     QuantParams::per_tensor(storage, scale, zero_point)
 }
+
+/// The most by which a number differs from one halfway between two steps, in steps.
+const HALFWAY: f32 = 1e-3;
 
 /// The quantization parameters that map `[lo, hi)` to all values of the storage type.
 pub(super) fn fixed_qparams(lo: f32, hi: f32, storage: StorageType) -> QuantParams {
@@ -130,6 +138,16 @@ mod tests {
                 prop_assert!(((q - zero as f32) * scale - x).abs() <= scale * 1.01, "{x} {qparams}");
             }
         }
+    }
+
+    /// No number of an 8-bit picture that is scaled to -1 .. 1 is halfway between two steps.
+    #[test]
+    fn symmetric_ranges_have_steps_at_their_ends() {
+        let qparams = qparams_of(Range { lo: -1.0, hi: 1.0 }, StorageType::U8, false);
+        let (scale, zero) = qparams.tensor_map().unwrap();
+        assert_eq!((scale, zero), (1.0 / 127.0, 127));
+        let halfway = |p: u8| ((f32::from(p) / 127.5 - 1.0) / scale).abs().fract();
+        assert!((0..=255).all(|p| (halfway(p) - 0.5).abs() > 1e-3));
     }
 
     /// The searched parameters have a smaller error than those that cover the span, and than symmetric ones.
