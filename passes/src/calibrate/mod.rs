@@ -110,7 +110,8 @@ impl CalibrationTable {
             // What the clamp cuts off is lost anyway, and other channels may be far wider there.
             Some(behind) => behind,
             None => {
-                Search { stats: &stats, activation: Activation::behind(g, new), found_for: Vec::new() }.range(method)
+                let activation = Activation::behind(g, new);
+                Search { stats: &stats, activation, is_output: false, found_for: Vec::new() }.range(method)
             }
         };
         self.ranges.insert(new, range);
@@ -188,6 +189,8 @@ struct Search<'a> {
     stats: &'a Stats,
     /// The activation function that follows the value.
     activation: Option<Activation>,
+    /// The value is an output of a graph.
+    is_output: bool,
     /// The graphs, and the value in each of them.
     found_for: Vec<(usize, ValueId)>,
 }
@@ -198,7 +201,10 @@ impl Search<'_> {
             Some(a) => a.apply(x),
             None => x,
         };
-        search(self.stats, method, LEVELS, &after)
+        let range = search(self.stats, method, LEVELS, &after);
+        // What clips an output is an error of the model, and nothing behind it makes up for that.
+        let [lo, hi] = self.stats.expected();
+        if self.is_output && method == Method::Mse { range.union(Range { lo, hi }) } else { range }
     }
 }
 
@@ -209,14 +215,16 @@ fn chosen(
     stats: &FxHashMap<ValueId, Stats>,
     method: Method,
 ) -> Vec<FxHashMap<ValueId, Range>> {
-    let mut searches: FxHashMap<(ValueId, String), Search<'_>> = FxHashMap::default();
+    let mut searches: FxHashMap<(ValueId, String, bool), Search<'_>> = FxHashMap::default();
     for (i, (g, places)) in graphs.iter().zip(places).enumerate() {
+        let outputs: FxHashSet<ValueId> = g.outputs().iter().map(|output| output.value).collect();
         for v in g.order().into_iter().flat_map(|n| g.results(n)) {
             let Some((&place, stats)) = places.get(&v).and_then(|p| Some((p, stats.get(p)?))) else { continue };
             let activation = Activation::behind(g, v);
             let function = activation.as_ref().map_or_else(String::new, Activation::to_string);
-            let new = Search { stats, activation, found_for: Vec::new() };
-            searches.entry((place, function)).or_insert(new).found_for.push((i, v));
+            let is_output = outputs.contains(&v);
+            let new = Search { stats, activation, is_output, found_for: Vec::new() };
+            searches.entry((place, function, is_output)).or_insert(new).found_for.push((i, v));
         }
     }
     let found: Vec<_> = searches.into_par_iter().map(|(_, s)| (s.range(method), s.found_for)).collect();

@@ -15,6 +15,12 @@ const SEEN: usize = 1 << 15;
 /// The maximum of a count: sums of many do not overflow.
 const MOST: u64 = 1 << 48;
 
+/// The extremes of unseen samples lie beyond those of the seen ones by up to so many times the difference between the extremes
+/// of both halves, and by up to such a share. The maxima of two sets of numbers with an exponential tail differ by 1.4
+/// times the scale of the tail in the mean, and one number in 250 exceeds another maximum by 5.5 times that scale.
+const BEYOND: f32 = 4.0;
+const MOST_BEYOND: f32 = 0.5;
+
 /// The statistics of one value over all samples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
@@ -76,6 +82,13 @@ impl Stats {
         let count = sum(&|_| 1.0).max(1.0);
         let mean = sum(&|x| x) / count;
         (mean, (sum(&|x| (x - mean).powi(2)) / count).sqrt())
+    }
+
+    /// The extremes of unseen samples, as far as the difference between both halves of the seen ones tells it.
+    pub(crate) fn expected(&self) -> [f32; 2] {
+        let [Some(one), Some(other)] = self.halves else { return [self.min, self.max] };
+        let beyond = |i: usize, end: f32| (BEYOND * (one[i] - other[i]).abs()).min(MOST_BEYOND * end.abs());
+        [self.min - beyond(0, self.min), self.max + beyond(1, self.max)]
     }
 
     /// The statistics of one tensor.
@@ -361,6 +374,20 @@ mod tests {
             all.chunks(size).for_each(|part| seen.add(part));
             assert!(seen.numbers.iter().eq(all.iter().step_by(seen.stride)), "{size}");
         }
+    }
+
+    /// What both halves have is taken to be a bound; where they differ, other samples may go beyond.
+    #[test]
+    fn unseen_samples_go_beyond_where_halves_differ() {
+        let of = |one: &[f32], other: &[f32]| {
+            let mut stats = Stats::of(one).in_half(false);
+            stats.merge(Stats::of(other).in_half(true));
+            stats.expected()
+        };
+        assert_eq!(of(&[0.0, 6.0], &[0.0, 6.0]), [0.0, 6.0]);
+        assert_eq!(of(&[-10.0, 20.0], &[-9.0, 19.0]), [-14.0, 24.0]);
+        assert_eq!(of(&[-10.0, 20.0], &[-1.0, 1.0]), [-15.0, 30.0]);
+        assert_eq!(Stats::of(&[1.0, 2.0]).expected(), [1.0, 2.0]);
     }
 
     /// The statistics of samples, with channels of pairs where there are pairs. The first number decides the half.
