@@ -97,7 +97,8 @@ impl Calibration {
 pub enum Effort {
     /// Nothing: what is quantized does not depend on the quality.
     Fast,
-    /// Some evaluations of the model: one to two seconds for a detector such as YOLO26n.
+    /// Some evaluations of the model: one to two seconds for a detector such as YOLO26n. Parts that cost next to nothing are kept
+    /// in higher precision without a requirement too.
     #[default]
     Normal,
     /// Ten times as many.

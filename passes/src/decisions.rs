@@ -51,7 +51,7 @@ pub enum Reason {
     Excluded,
     /// The source model keeps the weight of this contraction in floating point and quantizes others.
     GivenFloat,
-    /// Measurements of the outputs showed that quantizing its activations loses accuracy that was asked for.
+    /// Measurements of the outputs showed that quantizing its activations loses too much accuracy.
     Accuracy,
     /// As [`Reason::Accuracy`], for its weights and activations.
     AccuracyOfWeights,
@@ -136,8 +136,8 @@ impl fmt::Display for Reason {
             Reason::NotFloat => "it computes no floating-point values",
             Reason::Excluded => "excluded by the user",
             Reason::GivenFloat => "the model has its weight in floating point",
-            Reason::Accuracy => "measured: with quantized activations the outputs would lose the accuracy asked for",
-            Reason::AccuracyOfWeights => "measured: quantized, the outputs would lose the accuracy asked for",
+            Reason::Accuracy => "measured: with quantized activations the outputs would lose too much accuracy",
+            Reason::AccuracyOfWeights => "measured: quantized, the outputs would lose too much accuracy",
             Reason::Recurrence => "inside a recurrence, where rounding errors would grow with each step",
             Reason::NoQuantizedForm => "the operator has no quantized form",
             Reason::NoKernel => "the target has no integer kernel for it",

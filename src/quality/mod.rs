@@ -17,7 +17,7 @@ mod search;
 mod unknown;
 mod verify;
 
-pub(crate) use choice::{better_ends, better_rounding, better_scales};
+pub(crate) use choice::{agree_as_often, better_ends, better_rounding, better_scales};
 pub use evidence::Validation;
 pub(crate) use evidence::{Evidence, affordable, cost_of_run};
 pub use gate::Gate;

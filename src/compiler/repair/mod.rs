@@ -19,6 +19,7 @@ use crate::quality::{Choice, Evidence, Found, Goal, Limits, OutputReport, Part, 
 use crate::reader::Reader;
 
 mod points;
+mod spare;
 
 /// The multiplications of evaluated models that the efforts allow.
 const NORMAL: u64 = 50_000_000_000;
@@ -42,6 +43,9 @@ const MOST_GROUPS: usize = 128;
 /// The cost of quantizing and evaluating a node, in multiplications. All evaluations together then cost about the same for
 /// models of any length.
 const PER_NODE: u64 = 200_000;
+
+/// What may be kept in higher precision of a part.
+const KINDS: [Raised; 2] = [Raised::Activations, Raised::Weights];
 
 /// The largest number of models in memory.
 const AT_ONCE: usize = 16;
@@ -82,7 +86,7 @@ const MOST_CANDIDATES: usize = 8;
 
 impl Narrowing<'_> {
     /// The quantized model with some parts in higher precision and its quality on the compared samples, if an output of
-    /// `own` is worse than required or there is a budget, and the models that are asked for. What is chosen depends on the
+    /// `own` is worse than required, there is a budget, or parts [cost next to nothing](spare), and the models that are asked for. What is chosen depends on the
     /// model, the samples and the options alone.
     pub(super) fn repair(
         &self,
@@ -91,9 +95,11 @@ impl Narrowing<'_> {
         evidence: &Evidence,
         shown: &[PassId],
     ) -> Result<Repaired, Failure> {
-        let Options { gate, budget, pareto, .. } = *self.options;
+        let Options { gate, pareto, .. } = *self.options;
         let place = narrowed.place;
         let missed = Goal::is_missed(gate, own);
+        let spare = !missed && self.has_spare(narrowed, own);
+        let budget = if spare { spare::BUDGET } else { self.options.budget };
         let asked = missed || !budget.is_open() || pareto.is_some();
         let Some(compared) = evidence.validation.as_ref().filter(|_| asked) else {
             return Ok(Repaired::default());
@@ -104,7 +110,11 @@ impl Narrowing<'_> {
             return Ok(Repaired::default());
         }
         let run = cost_of_run(float) + float.order().len() as u64 * PER_NODE;
-        let plan = Plan::of(self.options.effort, run, units.len(), compared.len());
+        let plan = match spare {
+            true => Plan::of_spare(run, units.len(), compared.len()),
+            false => Some(Plan::of(self.options.effort, run, units.len(), compared.len())),
+        };
+        let Some(plan) = plan else { return Ok(Repaired::default()) };
         let samples = self.telling_samples(own, evidence, plan.samples);
         let read = |i: usize| samples.get(i).cloned();
         let taken = fidelity::Samples { count: samples.len(), read: &read };
@@ -115,6 +125,7 @@ impl Narrowing<'_> {
             float: float.typical(),
             whole: (cost::latency(float, self.targets[place]), cost::weight_bytes(float)),
             units,
+            spare,
             reference,
             shares: Vec::new(),
             evaluated: 0,
@@ -124,7 +135,9 @@ impl Narrowing<'_> {
         if missed && (budget.is_open() || !gate.is_open()) {
             repairer.search(&plan, &goal, compared)?;
         }
-        if !budget.is_open() && !repairer.is_within(budget)? {
+        if spare {
+            repairer.best = repairer.of_spare(&goal, own, compared)?;
+        } else if !budget.is_open() && !repairer.is_within(budget)? {
             repairer.best = repairer.affordable(budget, &goal, compared)?;
         }
         let points = pareto.map_or_else(|| Ok(Vec::new()), |most| repairer.points(most, &goal, own, compared))?;
@@ -192,6 +205,8 @@ struct Repairer<'a> {
     /// The latency of the float graph in milliseconds, and the bytes of its constants.
     whole: (f64, u64),
     units: Vec<Unit>,
+    /// Only parts that [cost next to nothing](spare) are kept.
+    spare: bool,
     reference: Reference<'a>,
     /// The share of the noise that each part adds, once it is measured.
     shares: Vec<f64>,
@@ -223,6 +238,10 @@ impl Repairer<'_> {
         let Some(own) = own.first() else { return Ok(None) };
         let goal = Goal::of(self.narrowing.options.gate, own);
         let parts = self.units.len();
+        if self.spare {
+            self.measure_cheapest(plan, &goal)?;
+            return Ok(Some(goal));
+        }
         self.shares = shares(&self.parts(self.kept(Raised::Weights)), plan.groups, &mut |groups| {
             // Groups are neighbours.
             let others = |group: &Vec<usize>| match (group.first(), group.last()) {
@@ -239,13 +258,17 @@ impl Repairer<'_> {
     /// What may be kept in higher precision of chosen parts. A model without dynamic quantization, which not every runtime
     /// supports, stays so if that is enough; then weights stay quantized if that is enough.
     fn kinds(&self) -> Vec<Kept> {
+        let others = KINDS.map(|raised| self.kept(raised));
+        self.without_dynamic().into_iter().chain(others).collect()
+    }
+
+    /// What may be kept of a model without dynamic quantization, where the target has it, so that it stays without.
+    fn without_dynamic(&self) -> Option<Kept> {
         let (narrowing, place) = (self.narrowing, self.narrowed.place);
         let is_static = self.narrowed.dynamic != Dynamic::Never
             && may_be_dynamic(&narrowing.floats[place], narrowing.targets[place])
             && fidelity::dynamic(&self.narrowed.quantized.graph).is_empty();
-        let without = Kept { raised: Raised::Activations, dynamic: Dynamic::Never };
-        let others = [Raised::Activations, Raised::Weights].map(|raised| self.kept(raised));
-        is_static.then_some(without).into_iter().chain(others).collect()
+        is_static.then_some(Kept { raised: Raised::Activations, dynamic: Dynamic::Never })
     }
 
     /// What is kept of a part if activations are quantized dynamically where the options allow it.

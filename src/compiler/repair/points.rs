@@ -3,7 +3,7 @@
 use qcc_passes::quality::Fidelity;
 use qcc_passes::quantize::Raised;
 
-use super::{Best, Kept, Repairer, told};
+use super::{Best, KINDS, Kept, Repairer, told};
 use crate::compiler::narrow::Narrowed;
 use crate::cost;
 use crate::data::Samples;
@@ -11,8 +11,8 @@ use crate::options::Budget;
 use crate::outcome::Failure;
 use crate::quality::{Found, Goal, OutputReport, ParetoPoint, by_gain};
 
-/// What may be kept in higher precision.
-const KINDS: [Raised; 2] = [Raised::Activations, Raised::Weights];
+/// The share of the noise that a part adds that is kept although nothing is required.
+const LEAST_SHARE: f64 = 0.01;
 
 /// The share of the noise that the last point removes: 20 dB.
 const LEAST_LEFT: f64 = 0.01;
@@ -34,25 +34,37 @@ impl Repairer<'_> {
         goal: &Goal,
         compared: &Samples,
     ) -> Result<Option<Best>, Failure> {
-        let gate = self.narrowing.options.gate;
-        let (mut least, mut best) = (self.noise(goal, &[], self.kept(Raised::Activations))?, None);
-        for kept in KINDS.map(|raised| self.kept(raised)) {
+        let mut least = self.noise(goal, &[], self.kept(Raised::Activations))?;
+        self.least_noise(budget, &KINDS.map(|raised| self.kept(raised)), &mut least, goal, compared)
+    }
+
+    /// The best model within the budget, with what may be kept of its parts, if it has less noise than `least`, which becomes its own.
+    pub(super) fn least_noise(
+        &mut self,
+        budget: Budget,
+        kinds: &[Kept],
+        least: &mut f64,
+        goal: &Goal,
+        compared: &Samples,
+    ) -> Result<Option<Best>, Failure> {
+        let (gate, mut best) = (self.narrowing.options.gate, None);
+        for &kept in kinds {
             let chosen = self.largest(budget, kept)?;
             if chosen.is_empty() {
                 continue;
             }
             let noise = self.noise(goal, &chosen, kept)?;
-            if noise < least {
+            if noise < *least {
                 let quality = self.quality(&chosen, kept, compared)?;
                 let reached = !Goal::is_missed(gate, &quality) || gate.is_open();
-                (least, best) = (noise, Some(Best { found: Found { chosen, reached }, kept, quality }));
+                (*least, best) = (noise, Some(Best { found: Found { chosen, reached }, kept, quality }));
             }
         }
         Ok(best)
     }
 
     /// The noise of the outputs on the samples of the search, which tell more than those that are compared.
-    fn noise(&mut self, goal: &Goal, set: &[usize], kept: Kept) -> Result<f64, Failure> {
+    pub(super) fn noise(&mut self, goal: &Goal, set: &[usize], kept: Kept) -> Result<f64, Failure> {
         let found = self.measured(&[set.to_vec()], kept, usize::MAX)?;
         Ok(found.iter().map(|found| goal.noise(found)).sum())
     }
@@ -60,8 +72,18 @@ impl Repairer<'_> {
     /// The most parts by gain per cost that are within the budget. The cost of a model is that of its graph: those of its
     /// parts are estimates.
     fn largest(&self, budget: Budget, kept: Kept) -> Result<Vec<usize>, Failure> {
-        let order = by_gain(&self.parts(kept), &self.shares);
+        let mut order = by_gain(&self.parts(kept), &self.shares);
         let own = self.cost_of(self.narrowed);
+        if self.spare {
+            let (most, mut cost) = (budget.latency.map(|factor| (factor - 1.0) * own.0), 0.0);
+            order.retain(|&i| self.shares[i] >= LEAST_SHARE);
+            let costs = order.iter().map(|&i| {
+                cost += self.latency(&self.units[i], kept);
+                cost
+            });
+            let within = costs.take_while(|&cost| most.is_none_or(|most| cost <= most)).count();
+            order.truncate(within);
+        }
         let (mut low, mut high) = (0, order.len() + 1);
         while high - low > 1 {
             let middle = usize::midpoint(low, high);

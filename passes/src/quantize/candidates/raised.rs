@@ -1,4 +1,4 @@
-//! Vetoes nodes that measurements of the outputs showed to lose accuracy that was asked for.
+//! Vetoes nodes that measurements of the outputs showed to lose too much accuracy.
 
 use qcc_ir::NodeId;
 use rustc_hash::{FxHashMap, FxHashSet};
