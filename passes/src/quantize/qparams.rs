@@ -11,8 +11,8 @@ const FINEST: f32 = 1e-20;
 
 /// The quantization parameters that cover a range. 0 is exactly representable, and the ends are clipped by at most half
 /// a step. If `symmetric`, and always for 16-bit storage, the quantization is symmetric. The ends of a symmetric range
-/// would be halfway between two steps, and are steps instead: 8-bit pictures that are scaled to -1 .. 1 have as many numbers as there are steps, and
-/// all of them would be halfway, where each has the largest error and each runtime rounds another way.
+/// would be halfway between two steps, and are steps instead: 8-bit pictures that are scaled to -1 .. 1 have as many numbers as
+/// there are steps, and all of them would be halfway, where each has the largest error and runtimes round differently.
 pub(super) fn qparams_of(range: Range, storage: StorageType, symmetric: bool) -> QuantParams {
     let r = range.with_zero();
     let (qmin, qmax) = storage.range();

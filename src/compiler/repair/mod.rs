@@ -86,8 +86,8 @@ const MOST_CANDIDATES: usize = 8;
 
 impl Narrowing<'_> {
     /// The quantized model with some parts in higher precision and its quality on the compared samples, if an output of
-    /// `own` is worse than required, there is a budget, or parts [cost next to nothing](spare), and the models that are asked for. What is chosen depends on the
-    /// model, the samples and the options alone.
+    /// `own` is worse than required, there is a budget, or parts [cost next to nothing](spare), and the models that are asked
+    /// for. What is chosen depends on the model, the samples and the options alone.
     pub(super) fn repair(
         &self,
         narrowed: &Narrowed,

@@ -1,4 +1,5 @@
-//! The operator table: one row for each built-in operator, and for each custom one of a known meaning. The files are named like the graph's own operator families.
+//! The operator table: one row for each built-in operator, and for each custom one of a known meaning. The files are named like
+//! the graph's own operator families.
 
 use std::sync::LazyLock;
 
