@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, stored, version};
 use super::quantize::push_dequantize;
+use crate::extents;
 
 /// Unary operators.
 pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext<'_>) -> Result<(), Unsupported> {
@@ -88,9 +89,11 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext<'_>) -
 /// The operands broadcast to the extents of the result.
 fn repeated(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<SmallVec<[i32; 4]>, Unsupported> {
     let y = &site.results[0];
-    let extents = y.layout.physical(&y.shape).extents().ok_or("its extents are open; fix them with --shape")?;
-    let extents = e.indices(&extents.iter().map(|&n| n as i32).collect::<Vec<i32>>());
     let mut inputs = site.inputs.clone();
+    if site.operands.iter().all(|x| x.shape == y.shape) {
+        return Ok(inputs);
+    }
+    let extents = extents::shape(e, &y.layout.physical(&y.shape))?;
     for (x, input) in site.operands.iter().zip(&mut inputs) {
         if x.shape != y.shape {
             let to = e.scratch(&y.with_elem(x.elem.clone()), site.node);
