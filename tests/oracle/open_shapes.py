@@ -102,6 +102,15 @@ def picture(m):
     return m.op("Gemm", m.op("Flatten", m.op("GlobalAveragePool", y)), m.weight(16, 7), m.weight(7))
 
 
+@model({"x": ("f", ["b", "n", 8])}, [{"b": 1, "n": 8}, {"b": 3, "n": 20}, {"b": 2, "n": 64}])
+def chunks(m):
+    """Attention within blocks of an axis, whose extent must be a multiple of theirs."""
+    blocks = m.op("Reshape", "x", [0, -1, 4, 8])
+    scores = m.op("MatMul", m.op("MatMul", blocks, m.weight(8, 8)), m.op("Transpose", blocks, perm=[0, 1, 3, 2]))
+    y = m.op("Reshape", m.op("MatMul", m.op("Softmax", scores, axis=-1), blocks), [0, -1, 8])
+    return m.op("MatMul", m.op("Add", "x", y), m.weight(8, 5))
+
+
 @model({"x": ("f", ["b", "n"])}, [{"b": 1, "n": 400}, {"b": 3, "n": 300}, {"b": 2, "n": 1001}])
 def spectrum(m):
     """Spectra of sliding windows, of the whole signal and of one that is padded or cut to a known length."""

@@ -37,9 +37,7 @@ pub(crate) fn reshaped(n: &mut impl Build, x: ValueId, asked: &[Expr], copies: b
     match *open {
         [] => {}
         [open] => {
-            let rest = Shape::count(old).zip(Shape::count(&dims));
-            let filled = rest.and_then(|(total, known)| total.map(|total| total.exact_div(&known.expr())));
-            dims[open] = match filled {
+            dims[open] = match the_rest(old, &dims) {
                 Some(extent) => extent,
                 None if n.shape(x).is_open() => return Err(Refusal::Open(n.shape(x).clone())),
                 None => {
@@ -50,6 +48,21 @@ pub(crate) fn reshaped(n: &mut impl Build, x: ValueId, asked: &[Expr], copies: b
         _ => return Err(Refusal::Invalid(format!("shape {} leaves more than one extent open", shown()))),
     }
     n.reshape_to(x, dims.into_iter().collect())
+}
+
+/// The extent of the one axis that takes what the others leave of all elements. An open number of elements is taken to be a
+/// multiple of what it is divided by: runtimes refuse others.
+fn the_rest(old: &[Dim], others: &[Dim]) -> Option<Dim> {
+    let (mut total, mut by) = (Shape::count(old)?.expr(), 1i64);
+    for extent in others {
+        match (total.exact_div(&extent.expr()), extent.known()) {
+            (Some(rest), _) => total = rest,
+            (None, Some(known)) => by = by.checked_mul(i64::try_from(known).ok()?)?,
+            (None, None) => return None,
+        }
+    }
+    let divides = by > 0 && total.constant().is_none_or(|total| total % by == 0);
+    Dim::of(total.floor_div(by).filter(|_| divides)?)
 }
 
 /// The extents of `x` without these axes, which must have extent 1; an open one is assumed to have it, which `assumed`

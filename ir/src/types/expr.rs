@@ -180,6 +180,12 @@ impl Expr {
         if let Some(n) = rest.constant() {
             return whole.plus(&Expr::from(n.div_euclid(by)));
         }
+        // Neither has a factor that the other has.
+        let common = rest.terms.values().fold(by, |a, &b| gcd(a, b));
+        if common > 1 {
+            let terms = rest.terms.into_iter().map(|(factors, n)| (factors, n / common)).collect();
+            return whole.plus(&Expr { terms }.floor_div(by / common)?);
+        }
         // The last product has a positive coefficient: floor(-e/by) is -floor((e + by - 1)/by).
         if rest.terms.values().next_back().is_some_and(|&n| n < 0) {
             let other = Expr::from(by - 1).minus(&rest)?.floor_div(by)?;
@@ -509,6 +515,15 @@ impl Reader<'_> {
         self.rest = rest;
         (!word.is_empty()).then_some(word)
     }
+}
+
+/// The greatest common divisor of a positive number and another.
+fn gcd(a: i64, b: i64) -> i64 {
+    let (mut a, mut b) = (a.unsigned_abs(), b.unsigned_abs());
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    i64::try_from(a).unwrap_or(1)
 }
 
 #[cfg(test)]
