@@ -156,9 +156,8 @@ impl<'m> Importer<'m> {
             Binding::Refused => Err(Refusal::Depends),
             Binding::Foreign(what) => Err(Refusal::Unsupported(format!("{name} is {what}"))),
             Binding::Number(_) => Err(Refusal::Invalid(format!("{name} is a number; expected a tensor"))),
-            Binding::Complex(_) => Err(Refusal::Unsupported(format!(
-                "{name} is complex; only magnitude, angle and parts of complex numbers are supported"
-            ))),
+            Binding::Complex(_) => Err(unread(name)),
+            Binding::Weight(held) if self.weights.is_complex(held) => Err(unread(name)),
             Binding::Weight(held) => {
                 let origin = Origin::new(held, "Weight");
                 let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
@@ -426,6 +425,11 @@ impl<'m> Importer<'m> {
             sizes.join(",")
         )))
     }
+}
+
+/// The error for complex numbers where real ones are read.
+fn unread(name: &str) -> Refusal {
+    Refusal::Unsupported(format!("{name} is complex, and what reads it is supported for real numbers only"))
 }
 
 /// A node's name with its module, and its line in the user's program.
