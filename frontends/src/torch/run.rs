@@ -160,7 +160,6 @@ impl<'m> Importer<'m> {
             Binding::Weight(held) if self.weights.is_complex(held) => Err(unread(name)),
             Binding::Weight(held) => {
                 let origin = Origin::new(held, "Weight");
-                let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
                 self.doubles.constants |= self.weights.is_double(held);
                 let bound = match self.weights.tensor(held) {
                     Ok(tensor) => {
@@ -173,7 +172,7 @@ impl<'m> Importer<'m> {
                         Binding::Refused
                     }
                 };
-                self.scopes[depth].0.insert(name, bound);
+                self.rebind(name, bound);
                 self.value(name)
             }
         }
@@ -186,7 +185,6 @@ impl<'m> Importer<'m> {
             return;
         }
         let origin = Origin::new(held, "Weight");
-        let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
         let bound = match self.weights.parts(held) {
             Ok(parts) => Binding::Complex(parts.map(|part| self.graph.add_const(part, origin.clone()))),
             Err(e) => {
@@ -194,16 +192,18 @@ impl<'m> Importer<'m> {
                 Binding::Refused
             }
         };
-        self.scopes[depth].0.insert(name, bound);
+        self.rebind(name, bound);
     }
 
-    /// Complex numbers that show the memory of real ones: these must not be written to.
+    /// Binds a name anew in the scope that has it.
+    fn rebind(&mut self, name: &'m str, binding: Binding<'m>) {
+        let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
+        self.scopes[depth].0.insert(name, binding);
+    }
+
+    /// What a node with complex results shows must not be written to.
     fn share(&mut self, node: &'m Node) {
-        let mut shown = if node.operator() == "view_as_complex" {
-            node.inputs.iter().flat_map(|i| i.arg.names()).next()
-        } else {
-            None
-        };
+        let mut shown = ops::shows(node);
         while let Some(name) = shown {
             self.complex_shown.insert(name);
             shown = match self.binding(name) {
@@ -241,11 +241,13 @@ impl<'m> Importer<'m> {
         let origin = origin(node);
         let bound = self.results(node, &origin).and_then(|results| match results {
             Results::Tensors(values) => self.bind_results(node, values, &origin),
-            Results::Complex(values) => node.results().zip(values).try_for_each(|(name, parts)| {
+            Results::Complex(values) => {
                 self.share(node);
-                self.check(name, parts[0])?;
-                self.bind_new(name, Binding::Complex(parts))
-            }),
+                node.results().zip(values).try_for_each(|(name, parts)| {
+                    self.check(name, parts[0])?;
+                    self.bind_new(name, Binding::Complex(parts))
+                })
+            }
             Results::Number(number) => {
                 node.results().try_for_each(|name| self.bind_new(name, Binding::Number(number.clone())))
             }
@@ -314,16 +316,15 @@ impl<'m> Importer<'m> {
         if let Some(name) = tensors.find(is_real) {
             return Err(Refusal::Unsupported(format!("{name} is real and other operands are complex")));
         }
-        let scope = |own: &Self, name: &str| own.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
-        let parts: Vec<(usize, &'m str, Complex)> =
-            complex.iter().filter_map(|&name| Some((scope(self, name), name, self.complex(name)?))).collect();
+        let parts: Vec<(&'m str, Complex)> =
+            complex.iter().filter_map(|&name| Some((name, self.complex(name)?))).collect();
         let mut of = |part: usize| {
-            for &(depth, name, parts) in &parts {
-                self.scopes[depth].0.insert(name, Binding::Value { value: parts[part], view: None });
+            for &(name, parts) in &parts {
+                self.rebind(name, Binding::Value { value: parts[part], view: None });
             }
             let results = self.imported(node, import, origin);
-            for &(depth, name, parts) in &parts {
-                self.scopes[depth].0.insert(name, Binding::Complex(parts));
+            for &(name, parts) in &parts {
+                self.rebind(name, Binding::Complex(parts));
             }
             match results? {
                 Results::Tensors(values) => Ok(values),

@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::error::{EvalError, TooLarge, TypeError};
-use crate::ops::{Const, Extents, Input, LayoutRule, Op, QuantRule, Types};
-use crate::types::{Dim, Elem, Tensor, TensorType};
+use crate::ops::{Const, Input, LayoutRule, Op, QuantRule, Types};
+use crate::types::{Elem, Shape, Tensor, TensorType};
 
 mod check;
 mod composite;
@@ -359,8 +359,8 @@ impl Graph {
     }
 
     /// The extents of the axes that the indices of a node (operand 1) refer to: one for all, or one for each column of
-    /// their last axis. `None` where the node has no indices, or where an extent is open.
-    pub fn indexed(&self, node: NodeId) -> Option<Vec<Dim>> {
+    /// their last axis. `None` where the node has no indices.
+    pub fn indexed(&self, node: NodeId) -> Option<Shape> {
         crate::ops::indexed(self.op(node), &self.operand_types(node))
     }
 
@@ -369,8 +369,7 @@ impl Graph {
     /// # Errors
     /// The first constant index that is out of range.
     pub fn indices_within(&self, node: NodeId) -> Result<(), EvalError> {
-        let extents = self.indexed(node).and_then(|dims| dims.iter().map(Dim::known).collect::<Option<Extents>>());
-        let Some(extents) = extents else { return Ok(()) };
+        let Some(extents) = self.indexed(node).and_then(|axes| axes.extents()) else { return Ok(()) };
         let known = self.constant(self.operand(node, 1));
         known.map_or(Ok(()), |known| crate::kernels::index::within(known, &extents))
     }

@@ -15,7 +15,7 @@ fn indices(operands: &[&TensorType], i: usize) -> Result<(), TypeError> {
 
 /// The extents of the axes that a node's indices (operand 1) refer to: one for all, or one for each column of their
 /// last axis.
-pub(crate) fn indexed(op: &Op, operands: &[&TensorType]) -> Option<Vec<Dim>> {
+pub(crate) fn indexed(op: &Op, operands: &[&TensorType]) -> Option<Shape> {
     let tuple = || operands.get(1)?.shape.dims().last()?.known();
     let (from, to) = match op {
         Op::Gather(op) => (op.axis, op.axis + 1),
@@ -24,7 +24,7 @@ pub(crate) fn indexed(op: &Op, operands: &[&TensorType]) -> Option<Vec<Dim>> {
         Op::ScatterNd(_) => (0, tuple()?),
         _ => return None,
     };
-    operands.first()?.shape.dims().get(from..to).map(<[Dim]>::to_vec)
+    operands.first()?.shape.dims().get(from..to).map(|dims| dims.iter().cloned().collect())
 }
 
 /// Operand 0 indexed along `axis` by operand 1, whose axes replace that axis.

@@ -156,7 +156,7 @@ impl Pass for IndicesFromFront {
         if cx.target.negative_indices {
             return Ok(());
         }
-        let mut counted: FxHashMap<(ValueId, Vec<Dim>), ValueId> = FxHashMap::default();
+        let mut counted: FxHashMap<(ValueId, Shape), ValueId> = FxHashMap::default();
         for node in g.order() {
             let Some(ends) = g.indexed(node) else { continue };
             let index = g.operands(node)[1];
@@ -165,7 +165,7 @@ impl Pass for IndicesFromFront {
             }
             let fixed = match counted.get(&(index, ends.clone())) {
                 Some(&fixed) => fixed,
-                None => match counted_from_front(&mut Build::at(g, node), index, &ends) {
+                None => match counted_from_front(&mut Build::at(g, node), index, ends.dims()) {
                     Ok(fixed) => *counted.entry((index, ends)).or_insert(fixed),
                     Err(skip) => {
                         skip.reason()?;
@@ -345,7 +345,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
 /// Converts constant indices to non-negative ones.
 fn count_from_front(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let index = g.operands(at)[1];
-    let ends = g.indexed(at).and_then(|ends| ends.iter().map(Dim::known).collect::<Option<Extents>>());
+    let ends = g.indexed(at).and_then(|axes| axes.extents());
     let (Some(ends), Some(known)) = (ends, g.constant(index)) else { return Err(Skip::NoMatch) };
     let fixed = from_front(known, &ends);
     let fixed = fixed.ok_or(Skip::NoMatch)?;

@@ -145,8 +145,7 @@ fn element(n: &mut NodeCx<'_, '_>, matrix: ValueId, row: usize, column: usize) -
 /// A coordinate of positions after the transformation by a row of a matrix.
 fn transformed(n: &mut NodeCx<'_, '_>, matrix: ValueId, row: usize, [x, y]: [ValueId; 2]) -> Result<ValueId, Refusal> {
     let (a, b, c) = (element(n, matrix, row, 0)?, element(n, matrix, row, 1)?, element(n, matrix, row, 3)?);
-    let (x, y) = (n.binary(BinaryFn::Mul, x, a)?, n.binary(BinaryFn::Mul, y, b)?);
-    let sum = n.binary(BinaryFn::Add, x, y)?;
+    let sum = dot(n, [x, y], [a, b])?;
     n.binary(BinaryFn::Add, sum, c)
 }
 

@@ -58,14 +58,8 @@ pub(super) const COMPLEX_ROWS: &[ComplexRow] = &[
     }),
     ("matmul", |n| products(n, "other")),
     ("mm", |n| products(n, "mat2")),
-    ("mul", |n| {
-        let (a, b) = (parts(n, "self")?, parts(n, "other")?);
-        product(n, a, b, |n, a, b| n.binary(BinaryFn::Mul, a, b))
-    }),
-    ("multiply", |n| {
-        let (a, b) = (parts(n, "self")?, parts(n, "other")?);
-        product(n, a, b, |n, a, b| n.binary(BinaryFn::Mul, a, b))
-    }),
+    ("mul", multiplied),
+    ("multiply", multiplied),
     ("rsub", |n| sum(n, BinaryFn::Sub, ["other", "self"])),
     ("sub", |n| sum(n, BinaryFn::Sub, ["self", "other"])),
     ("subtract", |n| sum(n, BinaryFn::Sub, ["self", "other"])),
@@ -186,6 +180,11 @@ fn real() -> Refusal {
 fn products(n: &mut NodeCx<'_, '_>, other: &str) -> Result<Complex, Refusal> {
     let (a, b) = (parts(n, "self")?, parts(n, other)?);
     product(n, a, b, matmul)
+}
+
+fn multiplied(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
+    let (a, b) = (parts(n, "self")?, parts(n, "other")?);
+    product(n, a, b, |n, a, b| n.binary(BinaryFn::Mul, a, b))
 }
 
 fn quotient(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {

@@ -132,6 +132,7 @@ pub(super) const VIEWS: &[&str] = &[
     "unsqueeze",
     "view",
     "view_as",
+    "view_as_complex",
     "view_as_real",
 ];
 
