@@ -2,9 +2,9 @@
 
 use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::ops::{
-    Concat, DepthToSpace, OpenSlice, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Symbolic, Tile, Transpose,
+    Concat, DepthToSpace, Op, OpenSlice, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Symbolic, Tile, Transpose,
 };
-use qcc_ir::{Elem, Expr, Shape, TensorType};
+use qcc_ir::{Dim, Elem, Expr, Graph, Shape, TensorType, ValueId};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, attribute};
 use crate::extents;
@@ -34,8 +34,30 @@ pub(super) fn open_slice(e: &mut Emitter<'_>, op: &OpenSlice, site: &NodeContext
 
 /// Transpose.
 pub(super) fn transpose(e: &mut Emitter<'_>, op: &Transpose, site: &NodeContext) -> Port {
-    let inputs = [e.operand(site, 0), e.axes(&op.perm)];
-    e.op(Operation("Transpose", 1), &[], &inputs, &site.results[0])
+    let (x, y) = (e.operand(site, 0), &site.results[0]);
+    if !is_taken_for_shuffle(e.graph, site.values[0]) {
+        let inputs = [x, e.axes(&op.perm)];
+        return e.op(Operation("Transpose", 1), &[], &inputs, y);
+    }
+    let first = || std::iter::once(Dim::Known(1));
+    let wider =
+        |ty: &TensorType| TensorType::new(ty.elem.clone(), first().chain(ty.shape.dims().iter().cloned()).collect());
+    let perm: Vec<usize> = std::iter::once(0).chain(op.perm.iter().map(|&axis| axis + 1)).collect();
+    let inputs = [x, e.axes(&[0])];
+    let x = e.op(Operation("Unsqueeze", 1), &[], &inputs, &wider(&site.operands[0]));
+    let inputs = [x, e.axes(&perm)];
+    let turned = e.op(Operation("Transpose", 1), &[], &inputs, &wider(y));
+    let inputs = [turned, e.axes(&[0])];
+    e.op(Operation("Squeeze", 1), &[], &inputs, y)
+}
+
+/// True where the plugin takes `v`, which a transposition reads, for the groups of a shuffle of channels
+/// (ShuffleChannelsFusion): it fails where the axis of the groups is open.
+fn is_taken_for_shuffle(graph: &Graph, v: ValueId) -> bool {
+    let Op::Reshape(_) = graph.producer(v) else { return false };
+    let (from, to) = (&graph.ty(graph.operands(v.node)[0]).shape, &graph.ty(v).shape);
+    let is_open = |d: &Dim| d.known().is_none();
+    from.rank() == 4 && matches!(to.rank(), 4 | 5) && !from.dims()[1..].iter().any(is_open) && is_open(&to.dims()[1])
 }
 
 /// Concat.

@@ -23,7 +23,14 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext) -> Re
     if matches!(op.f, ReduceFn::Max | ReduceFn::Min) && result.elem == Elem::F32 && e.quantizes {
         return extreme(e, op, site);
     }
-    let inputs = [e.operand(site, 0), e.axes(&op.axes)];
+    let (from, inputs) = (&site.operands[0].shape, [e.operand(site, 0), e.axes(&op.axes)]);
+    // The plugin applies constants that follow a reduction of the last of three axes to the wrong axis of its result, unless
+    // the axis is kept.
+    if !op.keep && from.rank() == 3 && op.axes[..] == [2] {
+        let kept = TensorType::new(result.elem.clone(), from.with(2, 1));
+        let y = e.op(Operation(kind, 1), &[attribute("keep_dims", true)], &inputs, &kept);
+        return Ok(squeezed(e, y, &op.axes, &result));
+    }
     Ok(e.op(Operation(kind, 1), &[attribute("keep_dims", op.keep)], &inputs, &result))
 }
 
