@@ -56,6 +56,7 @@ mod suites;
 mod tensorrt;
 mod tflite;
 mod tflite_models;
+mod tflite_operators;
 #[cfg(feature = "oracles")]
 mod tflite_sources;
 mod usage;

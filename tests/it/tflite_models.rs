@@ -107,7 +107,7 @@ fn file(tables: &Tables) -> Bytes {
 }
 
 /// A model with changes.
-fn changed(model: &Bytes, change: impl FnOnce(&mut Tables)) -> Bytes {
+pub(crate) fn changed(model: &Bytes, change: impl FnOnce(&mut Tables)) -> Bytes {
     let mut tables = Tables::read(model).unwrap();
     change(&mut tables);
     file(&tables)
@@ -126,7 +126,7 @@ fn symmetric_pad(image: &[i32], pads: &[i32], padded: &[i32]) -> Bytes {
 
 /// A tensor that keeps its value from run to run.
 #[cfg(feature = "oracles")]
-fn kept(part: Part) -> Part {
+pub(crate) fn kept(part: Part) -> Part {
     (Entry { is_variable: true, ..part.0 }, part.1)
 }
 
@@ -229,7 +229,6 @@ pub(crate) fn streaming(first: [f32; 2]) -> Bytes {
     })
 }
 
-#[cfg(feature = "oracles")]
 pub(crate) fn noise(dims: &[i32], seed: u64) -> Vec<f32> {
     let dims: Vec<usize> = dims.iter().map(|&d| d as usize).collect();
     numbers(Shape::known(&dims), seed).floats().to_vec()

@@ -15,6 +15,7 @@ use crate::ort::ORT;
 use crate::runtime::{Runtime, difference, laid_out, steps};
 use crate::tflite::models_of_others;
 use crate::tflite_models::{noise, sequence_lstm, streaming, svdf};
+use crate::tflite_operators::recurrent;
 
 /// Models of many integer operators one after the other, and the steps that other kernels come to.
 const CHAINS: [(&str, i64); 1] = [("grid_sample", 6)];
@@ -176,6 +177,22 @@ fn the_state_of_an_lstm_goes_from_run_to_run() {
         assert_eq!(said, "");
         let found = in_litert("state_alone", &alone, vec![tensor(&[1, 3, 3], &x[..9])]);
         assert!(found.len() == 1 && close(&found[0].floats(), &expected[0].floats()[..6]), "{found:?}");
+    }
+}
+
+#[test]
+fn recurrent_layers_give_what_litert_gives() {
+    for (name, source, dims, states) in recurrent() {
+        let of: Vec<i32> = dims.iter().map(|&d| d as i32).collect();
+        let x = Tensor::from_vec(Shape::known(&dims), noise(&of, 7));
+        let expected = in_litert("layer_source", &source, vec![x.clone()]);
+        let (_, made) = stateful(source, &[]);
+        let zeros = vec![Tensor::from_vec(Shape::known(&[1, 2]), vec![0.0f32; 2]); states];
+        let found = in_litert("layer_made", &made, [vec![x], zeros].concat());
+        assert!(found.len() == expected.len() + states, "{name}: {} outputs", found.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!(close(&found.floats(), &expected.floats()), "{name}: {found:?} {expected:?}");
+        }
     }
 }
 

@@ -18,7 +18,8 @@ mod write;
 use bytes::Bytes;
 
 pub use codes::{
-    Activation, BuiltinOperator, DimensionType, IndexVectorType, MirrorPadMode, OptionsType, Padding, TensorType,
+    Activation, BuiltinOperator, DimensionType, IndexVectorType, LstmKernel, MirrorPadMode, OptionsType, Padding,
+    TensorType,
 };
 pub use options::*;
 pub use sparsity::*;

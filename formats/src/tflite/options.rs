@@ -1,6 +1,6 @@
 //! The attributes of operators.
 
-use super::codes::{Activation, MirrorPadMode, OptionsType, Padding, TensorType};
+use super::codes::{Activation, LstmKernel, MirrorPadMode, OptionsType, Padding, TensorType};
 use super::table::{Builder, Field, Place, ReadError, Row, Stored, Table, table, union};
 
 table! {
@@ -321,6 +321,103 @@ table! {
 }
 
 table! {
+    /// Of LOCAL_RESPONSE_NORMALIZATION.
+    LocalResponseNorm {
+        0 radius: i32,
+        1 bias: f32,
+        2 alpha: f32,
+        3 beta: f32,
+    }
+}
+
+table! {
+    /// Of FAKE_QUANT.
+    FakeQuant {
+        0 min: f32,
+        1 max: f32,
+        2 num_bits: i32,
+        3 narrow_range: bool,
+    }
+}
+
+table! {
+    /// Of REVERSE_SEQUENCE.
+    ReverseSequence {
+        0 seq_dim: i32,
+        1 batch_dim: i32,
+    }
+}
+
+table! {
+    /// Of BUCKETIZE.
+    Bucketize {
+        0 boundaries: Vec<f32>,
+    }
+}
+
+table! {
+    /// Of UNIQUE.
+    Unique {
+        0 output: TensorType = TensorType::INT32,
+    }
+}
+
+table! {
+    /// Of CONV_3D and CONV_3D_TRANSPOSE.
+    Conv3D {
+        0 padding: Padding,
+        1 stride_d: i32,
+        2 stride_w: i32,
+        3 stride_h: i32,
+        4 activation: Activation,
+        5 dilation_d: i32 = 1,
+        6 dilation_w: i32 = 1,
+        7 dilation_h: i32 = 1,
+    }
+}
+
+table! {
+    /// Of RNN.
+    Rnn {
+        0 activation: Activation,
+        1 asymmetric_quantize_inputs: bool,
+    }
+}
+
+table! {
+    /// Of LSTM.
+    LstmCell {
+        0 activation: Activation,
+        1 cell_clip: f32,
+        2 proj_clip: f32,
+        3 kernel_type: LstmKernel,
+        4 asymmetric_quantize_inputs: bool,
+    }
+}
+
+table! {
+    /// Of BIDIRECTIONAL_SEQUENCE_LSTM.
+    BidirectionalLstm {
+        0 activation: Activation,
+        1 cell_clip: f32,
+        2 proj_clip: f32,
+        3 merge_outputs: bool,
+        4 time_major: bool = true,
+        5 asymmetric_quantize_inputs: bool,
+    }
+}
+
+table! {
+    /// Of BIDIRECTIONAL_SEQUENCE_RNN.
+    BidirectionalRnn {
+        0 time_major: bool,
+        1 activation: Activation,
+        2 merge_outputs: bool,
+        3 asymmetric_quantize_inputs: bool,
+    }
+}
+
+table! {
     /// Options of WHILE: the subgraphs of its condition and its body.
     While {
         0 cond: i32,
@@ -487,4 +584,14 @@ options! {
     Unpack = UNPACK,
     OneHot = ONE_HOT,
     Gelu = GELU,
+    LocalResponseNorm = LOCAL_RESPONSE_NORMALIZATION,
+    FakeQuant = FAKE_QUANT,
+    ReverseSequence = REVERSE_SEQUENCE,
+    Bucketize = BUCKETIZE,
+    Unique = UNIQUE,
+    Conv3D = CONV_3D,
+    Rnn = RNN,
+    LstmCell = LSTM,
+    BidirectionalLstm = BIDIRECTIONAL_SEQUENCE_LSTM,
+    BidirectionalRnn = BIDIRECTIONAL_SEQUENCE_RNN,
 }

@@ -272,7 +272,7 @@ impl<T: Table> Field for Option<T> {
 macro_rules! table {
     (
         $(#[$doc:meta])*
-        $name:ident { $($slot:literal $field:ident: $ty:ty $(= $default:literal)?),* $(,)? }
+        $name:ident { $($slot:literal $field:ident: $ty:ty $(= $default:expr)?),* $(,)? }
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq)]
@@ -313,7 +313,7 @@ macro_rules! table {
         }
     };
     (@default) => { Default::default() };
-    (@default $default:literal) => { $default };
+    (@default $default:expr) => { $default };
 }
 pub(super) use table;
 

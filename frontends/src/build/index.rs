@@ -2,8 +2,8 @@
 
 use qcc_ir::eval::indices_within;
 use qcc_ir::ops::{
-    BinaryFn, Concat, Expand, Extents, Gather, NonZero, Op, OpenSlice, Range, ScatterFn, ScatterNd, Select, Slice,
-    UnaryFn,
+    BinaryFn, Concat, Expand, Extents, Gather, NonZero, Op, OpenSlice, Range, ReduceFn, ScatterFn, ScatterNd, Select,
+    Slice, UnaryFn,
 };
 use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
@@ -417,6 +417,58 @@ pub(crate) fn beside_diagonal(
     let k = n.add_constant(Tensor::scalar(k));
     let diagonal = n.binary(BinaryFn::Add, row, k)?;
     n.binary(f, column, diagonal)
+}
+
+/// The number of the boundaries with which each element compares so.
+pub(crate) fn bucket(
+    n: &mut impl Build,
+    x: ValueId,
+    boundaries: ValueId,
+    f: BinaryFn,
+    elem: Elem,
+) -> Result<ValueId, Refusal> {
+    let column = n.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();
+    let x = n.reshape_to(x, column)?;
+    let hits = n.binary(f, x, boundaries)?;
+    let hits = n.cast(hits, elem)?;
+    n.reduce(ReduceFn::Sum, hits, &[n.rank(x) - 1], false)
+}
+
+/// A `Bool` matrix: true on the diagonal.
+fn on_diagonal(n: &mut impl Build, rows: &Dim, columns: &Dim) -> Result<ValueId, Refusal> {
+    let (&Dim::Known(rows), &Dim::Known(columns)) = (rows, columns) else {
+        return beside_diagonal(n, [rows, columns], 0, BinaryFn::Equal);
+    };
+    n.room(&[rows, columns], 1)?;
+    let marks = (0..rows * columns).map(|i| i % columns == i / columns);
+    Ok(n.add_constant(Tensor::from_bools(Shape::known(&[rows, columns]), marks)))
+}
+
+/// The matrices `x` with these vectors along the last axis as their diagonals.
+pub(crate) fn with_diagonal(n: &mut impl Build, x: ValueId, vectors: ValueId) -> Result<ValueId, Refusal> {
+    let (dims, own) = (n.shape(x).dims().to_vec(), n.shape(vectors).dims().to_vec());
+    let ([batch @ .., rows, columns], [.., len]) = (&dims[..], &own[..]) else {
+        return Err(Refusal::Invalid(format!("diagonals {} of {}", n.ty(vectors), n.ty(x))));
+    };
+    let is_wide = rows == len;
+    if (!is_wide && columns != len) || own.len() + 1 != dims.len() {
+        return Err(Refusal::Invalid(format!("diagonals {} of {}", n.ty(vectors), n.ty(x))));
+    }
+    let last = if is_wide { [len.clone(), 1.into()] } else { [1.into(), len.clone()] };
+    let marks = on_diagonal(n, rows, columns)?;
+    let vectors = n.reshape_to(vectors, batch.iter().cloned().chain(last).collect())?;
+    n.add(Select {}, &[marks, vectors, x])
+}
+
+/// Square matrices of zeros with these vectors along the last axis as their diagonals.
+pub(crate) fn diagonal_matrix(n: &mut impl Build, vectors: ValueId) -> Result<ValueId, Refusal> {
+    let dims = n.shape(vectors).dims().to_vec();
+    let Some(len) = dims.last().cloned() else {
+        return Err(Refusal::Invalid(format!("a diagonal {}", n.ty(vectors))));
+    };
+    let zero = n.scalar(0.0, vectors)?;
+    let zeros = n.add(Expand { shape: dims.into_iter().chain([len]).collect() }, &[zero])?;
+    with_diagonal(n, zeros, vectors)
 }
 
 /// The indices of non-zero elements: one row for each axis, one column for each element.

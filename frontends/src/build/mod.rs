@@ -42,6 +42,7 @@ pub(crate) mod resize;
 pub(crate) mod sample;
 pub(crate) mod states;
 pub(crate) mod symbolic;
+pub(crate) mod unique;
 pub(crate) mod window;
 
 /// The results of a node, in order.

@@ -1,6 +1,6 @@
 //! Decompositions of normalizations.
 
-use qcc_ir::ops::{BinaryFn, Extents, LayerNorm, ReduceFn, UnaryFn};
+use qcc_ir::ops::{BinaryFn, Conv, Extents, LayerNorm, ReduceFn, UnaryFn};
 use qcc_ir::{Dim, Shape, ValueId};
 
 use super::{Build, Values, numbers};
@@ -147,4 +147,49 @@ pub(crate) fn rms_norm(
     let inverse = n.unary(UnaryFn::Rsqrt, mean)?;
     let normal = n.binary(BinaryFn::Mul, x, inverse)?;
     scale.map_or(Ok(normal), |scale| n.binary(BinaryFn::Mul, normal, scale))
+}
+
+/// Maximum number of channels that are normalized together.
+const LARGEST_SIZE: usize = 1 << 16;
+
+/// Division of each element of `[N, C, ..]` by `(bias + alpha * sum)^beta`, where the sum is that of the squares of `size`
+/// channels around its own, of which `before` are before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalNorm {
+    pub(crate) size: usize,
+    pub(crate) before: usize,
+    pub(crate) alpha: f32,
+    pub(crate) beta: f32,
+    pub(crate) bias: f32,
+}
+
+impl LocalNorm {
+    pub(crate) fn of(&self, n: &mut impl Build, x: ValueId) -> Result<ValueId, Refusal> {
+        let size = self.size;
+        if !(1..=LARGEST_SIZE).contains(&size) {
+            return Err(Refusal::Unsupported(format!("normalization over {size} channels is not supported")));
+        }
+        let shape = n.shape(x).clone();
+        let [batch, channels, rest @ ..] = shape.dims() else {
+            return Err(Refusal::Invalid(format!("{} has no channels", n.ty(x))));
+        };
+        let rest = Shape::count(rest).ok_or_else(|| Refusal::Open(shape.clone()))?;
+        let squares = n.binary(BinaryFn::Mul, x, x)?;
+        let column = [batch.clone(), 1.into(), channels.clone(), rest].into_iter().collect();
+        let column = n.reshape_to(squares, column)?;
+        let elem = n.ty(x).elem.clone();
+        let mut constant = |dims: &[usize], value: f32| -> Result<ValueId, Refusal> {
+            let values = vec![f64::from(value); dims.iter().product()];
+            let tensor = numbers(&elem, Shape::known(dims), &values);
+            Ok(n.add_constant(tensor.ok_or_else(|| Refusal::Invalid(format!("{elem} has no fractions")))?))
+        };
+        let (window, bias) = (constant(&[1, 1, size, 1], self.alpha)?, constant(&[1], self.bias)?);
+        let pads = |n: usize| Extents::from_iter([n, 0]);
+        let sums = Conv { before: pads(self.before), after: pads(size - 1 - self.before), ..Conv::unit(2) };
+        let sums = n.add(sums, &[column, window, bias])?;
+        let sums = n.reshape_to(sums, shape)?;
+        let beta = n.scalar(self.beta.into(), sums)?;
+        let divisor = n.binary(BinaryFn::Pow, sums, beta)?;
+        n.binary(BinaryFn::Div, x, divisor)
+    }
 }

@@ -24,10 +24,10 @@ pub(crate) fn continued(
     [before, after]: [usize; 2],
     beyond: Beyond,
 ) -> Result<ValueId, Refusal> {
-    let extent = n.dims(x)?[axis];
     if before == 0 && after == 0 {
         return Ok(x);
     }
+    let extent = n.extent(x, axis)?;
     if extent == 0 || (beyond == Beyond::Mirrored && before.max(after) > extent) {
         return Err(Refusal::Invalid(format!("{before} and {after} elements beyond the {extent} along axis {axis}")));
     }

@@ -89,8 +89,8 @@ impl Importer<'_> {
         Ok(Turns { op, operands: carried.into_iter().chain(reads).collect(), carried: places, grown })
     }
 
-    /// The carried values that grow by a piece in each iteration: the place, axis and piece. Only the operator that joins them
-    /// to the piece reads them, and none reads its result: others would compute with the shape of the first iteration.
+    /// The carried values that grow by a piece in each iteration: the place, axis and piece. Only the operators that join them
+    /// to the piece read them, and none reads its result: others would compute with the shape of the first iteration.
     fn growth(
         &self,
         turn: Turn,
@@ -104,8 +104,9 @@ impl Importer<'_> {
             let operands = graph.operators.iter().flat_map(|o| &o.inputs);
             tensors.get(i).map_or(0, |tensor| operands.filter(|operand| *operand == tensor).count())
         };
+        let readers = |i: usize| results.get(i).and_then(|y| self.blocks.get(y)).map_or(1, |written| written.readers);
         let alone = |&i: &usize| {
-            reads(body, &body.inputs, i) == 1
+            reads(body, &body.inputs, i) == readers(i)
                 && reads(body, &body.outputs, i) == 0
                 && reads(cond, &cond.inputs, i) == 0
                 && body.outputs.iter().filter(|&tensor| Some(tensor) == body.outputs.get(i)).count() == 1

@@ -12,6 +12,8 @@ pub(super) struct Block {
     pub(super) x: ValueId,
     pub(super) block: ValueId,
     pub(super) starts: ValueId,
+    /// The number of operators of the file that read `x` for it.
+    pub(super) readers: usize,
 }
 
 /// A loop during import.
@@ -61,7 +63,7 @@ impl Iteration<'_> {
     /// The axis and block of a carried value that gets an adjacent block in each of so many iterations, from its beginning
     /// on, and has room for all.
     pub(super) fn written(&self, place: usize, written: Block, count: &Expr) -> Option<(usize, ValueId)> {
-        let Block { x, block, starts } = written;
+        let Block { x, block, starts, .. } = written;
         if self.inside[place] != Some(x) {
             return None;
         }
@@ -78,7 +80,7 @@ impl Iteration<'_> {
 }
 
 /// The value before reshapes and conversions between integers.
-fn plain(graph: &Graph, mut v: ValueId) -> ValueId {
+pub(super) fn plain(graph: &Graph, mut v: ValueId) -> ValueId {
     let is_integer = |v: ValueId| graph.ty(v).elem.is_integer();
     loop {
         let from = match graph.producer(v) {
@@ -90,16 +92,28 @@ fn plain(graph: &Graph, mut v: ValueId) -> ValueId {
     }
 }
 
+/// One integer of a list, where it is a constant.
+pub(super) fn known(graph: &Graph, list: ValueId, i: usize) -> Option<i64> {
+    let (part, i) = part(graph, list, i)?;
+    graph.constant(part)?.integers()?.get(i).copied()
+}
+
 /// The value of one element of a list.
-fn element(graph: &Graph, list: ValueId, mut i: usize) -> Option<ValueId> {
+pub(super) fn element(graph: &Graph, list: ValueId, i: usize) -> Option<ValueId> {
+    let (part, _) = part(graph, list, i)?;
+    (graph.ty(part).shape.elements() == Some(1)).then_some(part)
+}
+
+/// The part of a joined list that has an element, and its place there.
+fn part(graph: &Graph, list: ValueId, mut i: usize) -> Option<(ValueId, usize)> {
     let list = plain(graph, list);
     let Op::Concat(Concat { axis: 0 }) = graph.producer(list) else {
-        return (graph.ty(list).shape.elements() == Some(1) && i == 0).then_some(list);
+        return graph.ty(list).shape.elements().is_some_and(|count| i < count).then_some((list, i));
     };
-    for part in graph.operands(list.node) {
-        let count = graph.ty(part).shape.elements()?;
+    for joined in graph.operands(list.node) {
+        let count = graph.ty(joined).shape.elements()?;
         if i < count {
-            return element(graph, part, i);
+            return part(graph, joined, i);
         }
         i -= count;
     }

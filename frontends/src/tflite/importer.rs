@@ -1,6 +1,6 @@
 //! Import of a model: maps tensors to values. Constants are added at their first use.
 
-use qcc_formats::tflite::{Blocks, Details, Model, SubGraph, Tensor as Entry};
+use qcc_formats::tflite::{Blocks, BuiltinOperator, Details, Model, Operator, SubGraph, Tensor as Entry};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Elem, Graph, Origin, QuantParams, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
@@ -26,6 +26,10 @@ pub(super) enum Binding {
 pub(super) struct Importer<'m> {
     pub(super) graph: Graph,
     pub(super) errors: Vec<Diagnostic>,
+    /// What the operators report beside errors.
+    pub(super) notes: Vec<Diagnostic>,
+    /// Samples of random results are inputs of the graph.
+    pub(super) random_inputs: bool,
     pub(super) model: &'m Model,
     pub(super) main: &'m SubGraph,
     /// The binding of each tensor.
@@ -54,6 +58,8 @@ impl<'m> Importer<'m> {
         Importer {
             graph: Graph::new(main.name.as_str()),
             errors: Vec::new(),
+            notes: Vec::new(),
+            random_inputs: false,
             model,
             main,
             bindings: vec![Binding::Open; main.tensors.len()],
@@ -99,6 +105,13 @@ impl<'m> Importer<'m> {
         self.calls.pop();
         (self.main, self.bindings) = (scope, bindings);
         results
+    }
+
+    /// The operator of this kind that gives a tensor of the subgraph that is imported.
+    pub(super) fn producer(&self, tensor: i32, kind: BuiltinOperator) -> Option<&'m Operator> {
+        let operator = self.main.operators.iter().find(|operator| operator.outputs.contains(&tensor))?;
+        let code = self.model.operator_codes.get(operator.opcode_index as usize)?;
+        (code.operator() == kind).then_some(operator)
     }
 
     /// A subgraph.

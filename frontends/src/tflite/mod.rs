@@ -130,6 +130,7 @@ impl File {
     ) -> Result<Imported, Vec<Diagnostic>> {
         let mut importer = Importer::new(&self.model, main, variables::handles(&self.model, main));
         importer.graph.metadata = self.metadata();
+        importer.random_inputs = options.random_inputs;
         let (values, unknown) = shapes::values(inputs, options);
         importer.errors.extend(unknown);
         let states = self.states(main, &self.names(&main.inputs, "input", |s| &s.inputs))?;

@@ -1,11 +1,12 @@
 //! Import of one operator: access to its operands and options, and addition of its nodes.
 
-use qcc_formats::tflite::{Activation, FurtherOptions, Operator, Options, TensorType as Code};
+use qcc_formats::tflite::{Activation, BuiltinOperator, FurtherOptions, Operator, Options, TensorType as Code};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{
-    Clamp, Conv, Dequantize, DynamicQuantize, Granularity, If, Op, QuantRule, Quantize, Types, Unary, UnaryFn,
+    Clamp, Conv, Dequantize, DynamicQuantize, Granularity, If, Op, QuantRule, Quantize, ScatterFn, ScatterNd, Types,
+    Unary, UnaryFn,
 };
-use qcc_ir::{Elem, Graph, Origin, QuantParams, StorageType, Tensor, TensorType, ValueId};
+use qcc_ir::{Elem, Graph, Origin, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId};
 use smallvec::{SmallVec, smallvec};
 
 use super::body::{Turn, Turns};
@@ -13,6 +14,8 @@ use super::counted::Block;
 use super::importer::{Binding, Importer};
 use super::types;
 use crate::build::attempt::Attempt;
+use crate::build::index::block_places;
+use crate::build::random::{Samples, samples};
 use crate::build::{Build, Operands, Values, bounded, computed};
 use crate::refusal::Refusal;
 
@@ -108,9 +111,21 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.importer.turns(turn, operands, &self.origin)
     }
 
-    /// Records of which block a value is the replacement.
-    pub(super) fn note_block(&mut self, y: ValueId, block: Block) {
-        self.importer.blocks.insert(y, block);
+    /// The value with a block replaced, as result 0.
+    pub(super) fn with_block(&mut self, written: Block) -> Result<ValueId, Refusal> {
+        let Block { x, block, starts, .. } = written;
+        let Some(places) = block_places(self, x, block, starts)? else { return Ok(block) };
+        let y = self.give(ScatterNd { f: ScatterFn::Replace }, &[x, places, block])?;
+        self.importer.blocks.insert(y, written);
+        Ok(y)
+    }
+
+    /// The operands of the SLICE that gives input `i`: the value, the beginnings and the lengths.
+    pub(super) fn slice_of(&mut self, i: usize) -> Result<Option<[ValueId; 3]>, Refusal> {
+        let tensor = self.operator.inputs.get(i).copied().unwrap_or(-1);
+        let Some(slice) = self.importer.producer(tensor, BuiltinOperator::SLICE) else { return Ok(None) };
+        let &[x, begin, size] = slice.inputs.as_slice() else { return Ok(None) };
+        Ok(Some([self.importer.value(x)?, self.importer.value(begin)?, self.importer.value(size)?]))
     }
 
     /// Branches that stay graphs. See [`Importer::branches`].
@@ -150,6 +165,14 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
         self.importer.keep(tensor, next);
         Ok(())
+    }
+
+    /// The samples of a random result, as an input of the model.
+    pub(super) fn samples(&mut self, of: Samples, shape: Shape) -> Result<ValueId, Refusal> {
+        let wanted = self.importer.random_inputs;
+        let (samples, note) = samples(self, wanted, of, shape)?;
+        self.importer.notes.push(note.at(&self.origin));
+        Ok(samples)
     }
 
     /// Number of inputs.

@@ -26,6 +26,7 @@ impl<'m> Importer<'m> {
         for operator in &self.main.operators {
             self.operator(operator);
         }
+        notes.append(&mut self.notes);
         for (&tensor, name) in self.main.outputs.iter().zip(outputs) {
             match self.output(tensor) {
                 Ok(value) => {

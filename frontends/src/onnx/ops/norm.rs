@@ -1,12 +1,13 @@
 //! Normalizations.
 
-use qcc_ir::ops::{ArgReduce, BinaryFn, Conv, Extents, ReduceFn, Softmax, UnaryFn};
+use qcc_ir::ops::{ArgReduce, BinaryFn, Extents, ReduceFn, Softmax, UnaryFn};
 use qcc_ir::{Dim, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use super::elementwise::inference;
-use crate::build::{Build, Values, count_axes, extent, norm, numbers, one};
+use crate::build::norm::LocalNorm;
+use crate::build::{Build, Values, count_axes, extent, norm, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -22,9 +23,6 @@ pub(super) const ROWS: &[Row] = &[
     ("RMSNormalization", rms_norm),
     ("Softmax", |n| over_axis(n, |n, x, axis| n.add(Softmax { axis, log: false }, &[x]))),
 ];
-
-/// Maximum number of channels that are normalized together.
-const LARGEST_SIZE: usize = 1 << 16;
 
 /// An operator along an axis. Before opset 13, all axes from it on are flattened into one.
 fn over_axis<F>(n: &mut NodeCx<'_, '_>, f: F) -> Result<Values, Refusal>
@@ -63,30 +61,8 @@ fn lrn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (alpha, beta, bias) = (n.float("alpha", 1e-4)?, n.float("beta", 0.75)?, n.float("bias", 1.0)?);
     let size = n.optional_int("size")?.ok_or(Refusal::Attribute { name: "size".into(), problem: "is missing" })?;
     let size = extent(size)?;
-    if !(1..=LARGEST_SIZE).contains(&size) {
-        return Err(Refusal::Unsupported(format!("normalisation over {size} channels is not supported")));
-    }
-    let dims = n.dims(x)?;
-    if dims.len() < 2 {
-        return Err(Refusal::Invalid(format!("{} has no channels", n.ty(x))));
-    }
-    let squares = n.binary(BinaryFn::Mul, x, x)?;
-    let column = n.reshape(squares, &[dims[0], 1, dims[1], dims[2..].iter().product()])?;
-    let elem = n.ty(x).elem.clone();
-    let mut constant = |dims: &[usize], value: f32| -> Result<ValueId, Refusal> {
-        let values = vec![f64::from(value); dims.iter().product()];
-        let tensor = numbers(&elem, Shape::known(dims), &values);
-        Ok(n.add_constant(tensor.ok_or_else(|| Refusal::Invalid(format!("{elem} has no fractions")))?))
-    };
-    let (window, bias) = (constant(&[1, 1, size, 1], alpha / size as f32)?, constant(&[1], bias)?);
-    let before = (size - 1) / 2;
-    let pads = |n: usize| Extents::from_iter([n, 0]);
-    let sums = Conv { before: pads(before), after: pads(size - 1 - before), ..Conv::unit(2) };
-    let sums = n.add(sums, &[column, window, bias])?;
-    let sums = n.reshape(sums, &dims)?;
-    let beta = n.scalar(beta.into(), sums)?;
-    let divisor = n.binary(BinaryFn::Pow, sums, beta)?;
-    one(n.binary(BinaryFn::Div, x, divisor)?)
+    let local = LocalNorm { size, before: size.saturating_sub(1) / 2, alpha: alpha / size as f32, beta, bias };
+    one(local.of(n, x)?)
 }
 
 fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -1,13 +1,13 @@
 //! Complex numbers: real and imaginary parts are a last axis that the file does not have.
 
-use qcc_formats::tflite::{BuiltinOperator as B, Squeeze};
+use qcc_formats::tflite::{BuiltinOperator as B, Reshape, Squeeze};
 use qcc_ir::ops::{BinaryFn, Range, Slice, UnaryFn};
-use qcc_ir::{Dim, ValueId};
+use qcc_ir::{Dim, Expr, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::fourier::{Transform, transformed};
-use crate::build::{Build, Operands, Values, count_axes, extent, one};
+use crate::build::{Build, Operands, Values, count_axes, extent, movement, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] =
@@ -47,6 +47,17 @@ fn size(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let [real, imaginary] = squares;
     let sum = n.binary(BinaryFn::Add, real?, imaginary?)?;
     one(n.unary(UnaryFn::Sqrt, sum)?)
+}
+
+/// Input 0 with other axes.
+pub(super) fn reshaped(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (o, x): (Reshape, _) = (n.options()?, n.complex(0)?);
+    let mut asked: Vec<Expr> = match n.optional_whole(1)? {
+        Some(asked) => asked,
+        None => o.new_shape.iter().map(|&d| i64::from(d).into()).collect(),
+    };
+    asked.push(2.into());
+    one(movement::reshaped(n, x, &asked, false)?)
 }
 
 /// Input 0 without axes of extent 1.

@@ -6,6 +6,7 @@ use qcc_ir::{Dim, Elem, ValueId};
 
 use super::super::node::{NodeCx, limits};
 use super::Row;
+use crate::build::bits::Shift;
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
@@ -65,6 +66,7 @@ pub(super) const ROWS: &[Row] = &[
         one(n.give(Clamp { lo: 0.0, hi: 1.0 }, &[x])?)
     }),
     (B::RELU_N1_TO_1, |n| relu(n, Activation::RELU_N1_TO_1)),
+    (B::RIGHT_SHIFT, right_shift),
     (B::ROUND, |n| unary(n, UnaryFn::Round)),
     (B::RSQRT, |n| unary(n, UnaryFn::Rsqrt)),
     (B::SELECT, select),
@@ -137,6 +139,15 @@ fn floor_div(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let quotient = n.binary(BinaryFn::Div, a, b)?;
     one(n.unary(UnaryFn::Floor, quotient)?)
+}
+
+/// Amounts beyond the width of the type, and negative ones, shift out all bits.
+fn right_shift(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let [x, by] = plain(n)?;
+    one(match n.constant(by).cloned() {
+        Some(by) => Shift::Right.by(n, x, &by)?,
+        None => Shift::Right.by_computed(n, x, by)?,
+    })
 }
 
 fn floor_mod(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -1,25 +1,47 @@
 //! Operators that compute or use indices.
 
-use qcc_formats::tflite::{BuiltinOperator as B, Gather as GatherOptions, OneHot};
-use qcc_ir::ops::{Expand, Gather, GatherNd, ScatterFn, ScatterNd, Select, TopK};
-use qcc_ir::{Dim, Elem, ValueId};
+use qcc_formats::tflite::{Bucketize, BuiltinOperator as B, Gather as GatherOptions, OneHot, ReverseSequence};
+use qcc_ir::ops::{BinaryFn, Expand, Gather, GatherNd, ScatterFn, ScatterNd, Select, TopK};
+use qcc_ir::{Dim, Elem, Shape, Tensor, ValueId};
 
 use super::super::counted::Block;
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::index::{block_between, block_places, first_sorted, non_zero};
+use super::movement::plain;
+use crate::build::index::{block_between, bucket, diagonal_matrix, first_sorted, non_zero, reversed, with_diagonal};
 use crate::build::one_hot::hits;
+use crate::build::unique::unique;
 use crate::build::{Build, Operands, Values, count_axis, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
+    (B::BUCKETIZE, bucketize),
     (B::DYNAMIC_UPDATE_SLICE, dynamic_update_slice),
     (B::EMBEDDING_LOOKUP, embedding_lookup),
     (B::GATHER, gather),
     (B::GATHER_ND, gather_nd),
+    (B::MATRIX_DIAG, |n| {
+        let x = n.input(0)?;
+        plain(n, x)?;
+        one(diagonal_matrix(n, x)?)
+    }),
+    (B::MATRIX_SET_DIAG, |n| {
+        let (x, vectors) = (n.input(0)?, n.input(1)?);
+        plain(n, x)?;
+        one(with_diagonal(n, x, vectors)?)
+    }),
     (B::ONE_HOT, one_hot),
+    (B::REVERSE_SEQUENCE, reverse_sequence),
     (B::SCATTER_ND, scatter_nd),
+    (B::SPARSE_TO_DENSE, sparse_to_dense),
     (B::TOPK_V2, top_k),
+    (B::UNIQUE, |n| {
+        let x = n.input(0)?;
+        plain(n, x)?;
+        let [values, _, places, _] = unique(n, x, false)?;
+        let to = n.declared(1)?;
+        Ok(Values::from_slice(&[values, n.cast(places, to)?]))
+    }),
     (B::WHERE, |n| {
         let x = n.input(0)?;
         if n.ty(x).elem.qparams().is_some() {
@@ -31,7 +53,7 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// Input `i` as `I32` or `I64` indices.
-fn indices(n: &mut NodeCx<'_, '_>, i: usize) -> Result<ValueId, Refusal> {
+pub(super) fn indices(n: &mut NodeCx<'_, '_>, i: usize) -> Result<ValueId, Refusal> {
     let v = n.input(i)?;
     match n.ty(v).elem {
         Elem::I32 | Elem::I64 => Ok(v),
@@ -47,10 +69,7 @@ fn dynamic_update_slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if let Some(y) = if is_plain { block_between(n, x, block, starts)? } else { None } {
         return one(y);
     }
-    let Some(places) = block_places(n, x, block, starts)? else { return one(block) };
-    let y = n.give(ScatterNd { f: ScatterFn::Replace }, &[x, places, block])?;
-    n.note_block(y, Block { x, block, starts });
-    one(y)
+    one(n.with_block(Block { x, block, starts, readers: 1 })?)
 }
 
 fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -109,4 +128,47 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         let values = n.add_as(TopK { k, axis, largest: true }, &[x], &values)?;
         Ok([values, n.cast(values.node.value(1), indices)?].into_iter().collect())
     })
+}
+
+/// The number of the boundaries that are less than each element or equal to it.
+fn bucketize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let o: Bucketize = n.options()?;
+    let x = n.input(0)?;
+    let boundaries = Tensor::from_vec(Shape::known(&[o.boundaries.len()]), o.boundaries);
+    // Integers are compared as floating-point numbers.
+    let x = n.real(x)?;
+    let x = n.cast(x, Elem::F32)?;
+    let boundaries = n.add_constant(boundaries);
+    let to = n.declared(0)?;
+    one(bucket(n, x, boundaries, BinaryFn::GreaterEqual, to)?)
+}
+
+/// The first elements of each sequence in reverse order.
+fn reverse_sequence(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let o: ReverseSequence = n.options()?;
+    let (x, lens) = (n.input(0)?, n.input(1)?);
+    plain(n, x)?;
+    let (batch, time) = (n.axis(o.batch_dim.into(), x)?, n.axis(o.seq_dim.into(), x)?);
+    if batch == time {
+        return Err(Refusal::Invalid("batch and time are one axis".into()));
+    }
+    one(reversed(n, x, lens, batch, time)?)
+}
+
+/// Values at index tuples, and a default elsewhere.
+fn sparse_to_dense(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (places, shape, values, default) = (indices(n, 0)?, n.shape_at(1)?, n.input(2)?, n.input(3)?);
+    let count = match n.shape(places).dims() {
+        [] => Dim::Known(1),
+        [count, ..] => count.clone(),
+    };
+    let tuples = [count.clone(), Dim::Known(shape.rank())].into_iter().collect();
+    let places = n.reshape_to(places, tuples)?;
+    let list: Shape = [count].into_iter().collect();
+    let values = match n.rank(values) {
+        0 => n.add(Expand { shape: list }, &[values])?,
+        _ => values,
+    };
+    let empty = n.add(Expand { shape }, &[default])?;
+    one(n.give(ScatterNd { f: ScatterFn::Replace }, &[empty, places, values])?)
 }

@@ -10,6 +10,7 @@ use super::node::NodeCx;
 use crate::build::Values;
 use crate::refusal::Refusal;
 
+mod boxes;
 mod complex;
 mod control;
 mod conv;
@@ -21,9 +22,11 @@ mod movement;
 mod norm;
 mod pool;
 mod quantize;
+mod random;
 mod recurrent;
 mod reduce;
 mod resize;
+mod segment;
 mod slice;
 mod source;
 mod window;
@@ -34,7 +37,8 @@ pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 /// A built-in operator and its import function.
 type Row = (B, Import);
 
-const FAMILIES: [&[Row]; 15] = [
+const FAMILIES: [&[Row]; 18] = [
+    boxes::ROWS,
     complex::ROWS,
     control::ROWS,
     conv::ROWS,
@@ -45,9 +49,11 @@ const FAMILIES: [&[Row]; 15] = [
     movement::ROWS,
     norm::ROWS,
     pool::ROWS,
+    random::ROWS,
     recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
+    segment::ROWS,
     slice::ROWS,
     source::ROWS,
 ];
@@ -85,13 +91,7 @@ pub(super) fn find(code: &OperatorCode) -> Result<Option<Import>, Refusal> {
 
 fn advice(operator: B) -> Option<&'static str> {
     match operator {
-        B::NON_MAX_SUPPRESSION_V4 | B::NON_MAX_SUPPRESSION_V5 => {
-            Some("export the model without post-processing, and with built-in operators alone")
-        }
         B::CALL => Some("export the model with called subgraphs in place"),
-        B::LSTM | B::RNN | B::BIDIRECTIONAL_SEQUENCE_LSTM | B::BIDIRECTIONAL_SEQUENCE_RNN => Some(
-            "of recurrent layers, SVDF, UNIDIRECTIONAL_SEQUENCE_LSTM and UNIDIRECTIONAL_SEQUENCE_RNN are read; give the ONNX model",
-        ),
         _ => Some("write it with other operators, or give the model as ONNX"),
     }
 }

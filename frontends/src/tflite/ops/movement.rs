@@ -1,14 +1,16 @@
 //! Operators that move elements without changing them.
 
 use qcc_formats::tflite::{
-    BuiltinOperator as B, Concatenation, DepthToSpace as DepthToSpaceOptions, MirrorPad, MirrorPadMode, Pack,
-    Reshape as ReshapeOptions, SpaceToDepth as SpaceToDepthOptions, Split, Squeeze, Unpack,
+    Activation, BuiltinOperator as B, Concatenation, DepthToSpace as DepthToSpaceOptions, MirrorPad, MirrorPadMode,
+    Pack, Reshape as ReshapeOptions, SpaceToDepth as SpaceToDepthOptions, Split, Squeeze, Unpack,
 };
 use qcc_ir::ops::{
-    Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Tile, Transpose,
+    Binary, BinaryFn, Concat, DepthToSpace, Expand, Extents, Op, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth,
+    Tile, Transpose,
 };
-use qcc_ir::{Dim, Expr, Shape, ValueId};
+use qcc_ir::{Dim, Elem, Expr, Shape, ValueId};
 
+use super::super::counted::{Block, element, known, plain as before_reshapes};
 use super::super::node::NodeCx;
 use super::{Row, complex, positive};
 use crate::build::movement::{self, Cut};
@@ -18,6 +20,7 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     (B::BATCH_TO_SPACE_ND, batch_to_space),
+    (B::BROADCAST_ARGS, broadcast_args),
     (B::BROADCAST_TO, broadcast_to),
     (B::CONCATENATION, concatenation),
     (B::DEPTH_TO_SPACE, depth_to_space),
@@ -55,6 +58,9 @@ pub(super) fn plain(n: &NodeCx<'_, '_>, x: ValueId) -> Result<(), Refusal> {
 
 /// The shape is an input or, in old files, an option; -1 stands for the remaining extent.
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    if n.is_complex(0) {
+        return complex::reshaped(n);
+    }
     let x = n.input(0)?;
     let o: ReshapeOptions = n.options()?;
     plain(n, x)?;
@@ -95,7 +101,51 @@ fn concatenation(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: Concatenation = n.options()?;
     let parts = n.all_inputs()?;
     let axis = n.axis(o.axis.into(), parts[0])?;
+    if o.activation == Activation::NONE
+        && let Some(y) = replaced(n, &parts, axis)?
+    {
+        return one(y);
+    }
     one(n.give_active(Concat { axis }, &parts, o.activation)?)
+}
+
+/// A value with an element of an axis replaced, at a position that is known at run time only: the file joins what is before
+/// the element, the new one and what is after it.
+fn replaced(n: &mut NodeCx<'_, '_>, parts: &[ValueId], axis: usize) -> Result<Option<ValueId>, Refusal> {
+    let &[first, block, last] = parts else { return Ok(None) };
+    let is_open = |v: &ValueId| n.shape(*v).dims()[axis].known().is_none();
+    let one_element = n.shape(block).dims()[axis] == Dim::Known(1) && n.ty(block).elem.qparams().is_none();
+    if !one_element || ![first, last].iter().all(is_open) {
+        return Ok(None);
+    }
+    let Some([x, begin, size]) = n.slice_of(0)? else { return Ok(None) };
+    let Some([same, after, rest]) = n.slice_of(2)? else { return Ok(None) };
+    let graph = n.graph();
+    let constant = |list, a| known(graph, list, a);
+    // What is before the element begins at 0, and what is after it goes to the end; both have all of the other axes.
+    let whole = |a: usize| {
+        let all = graph.ty(x).shape.dims()[a].known().map(|extent| extent as i64);
+        let is_all = |size: Option<i64>| size.is_some() && (size == Some(-1) || size == all);
+        let begins = constant(begin, a) == Some(0) && (a == axis || constant(after, a) == Some(0));
+        begins && (a == axis && constant(rest, a) == Some(-1) || is_all(constant(size, a)) && is_all(constant(rest, a)))
+    };
+    let Some(place) = element(graph, size, axis).map(|v| before_reshapes(graph, v)) else { return Ok(None) };
+    let next = element(graph, after, axis).map(|v| before_reshapes(graph, v));
+    let follows = next.is_some_and(|next| {
+        let Op::Binary(Binary { f: BinaryFn::Add }) = graph.producer(next) else { return false };
+        let operands = graph.operands(next.node);
+        operands.iter().any(|&v| before_reshapes(graph, v) == place)
+            && operands.iter().any(|&v| known(graph, v, 0) == Some(1))
+    });
+    if same != x || !follows || !(0..n.rank(x)).all(whole) {
+        return Ok(None);
+    }
+    let place = n.reshape(place, &[1])?;
+    let place = n.cast(place, Elem::I64)?;
+    let zero = computed::number(n, 0);
+    let starts: Values = (0..n.rank(x)).map(|a| if a == axis { place } else { zero }).collect();
+    let starts = if starts.len() == 1 { place } else { n.add(Concat { axis: 0 }, &starts)? };
+    n.with_block(Block { x, block, starts, readers: 2 }).map(Some)
 }
 
 /// Stacks values along a new axis.
@@ -279,6 +329,31 @@ fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn broadcast_to(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, shape) = (n.input(0)?, n.shape_at(1)?);
     if n.ty(x).shape == shape { one(x) } else { one(n.give(Expand { shape }, &[x])?) }
+}
+
+/// The extents of two shapes that are broadcast to one.
+fn broadcast_args(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let shapes = [n.extents(0)?, n.extents(1)?];
+    let rank = shapes[0].len().max(shapes[1].len());
+    let at = |shape: &[Expr], axis: usize| {
+        (axis + shape.len()).checked_sub(rank).map_or_else(|| 1.into(), |own| shape[own].clone())
+    };
+    let pair = |axis: usize| {
+        let [a, b] = shapes.each_ref().map(|shape| at(shape, axis));
+        match [&a, &b].map(|extent| extent.constant()) {
+            _ if a == b => Ok(a),
+            [Some(1), _] => Ok(b),
+            [_, Some(1)] => Ok(a),
+            [Some(a), Some(b)] => Err(Refusal::Invalid(format!("extents {a} and {b} cannot be broadcast"))),
+            [Some(_), _] => Ok(a),
+            [_, Some(_)] => Ok(b),
+            _ => a.larger(&b).ok_or_else(|| Refusal::Unsupported(format!("extents {a} and {b} that may differ"))),
+        }
+    };
+    let extents = (0..rank).map(pair).collect::<Result<Vec<_>, _>>()?;
+    let shape = n.add_whole(extents, Extents::from_elem(rank, 1))?;
+    let to = n.declared(0)?;
+    one(n.cast(shape, to)?)
 }
 
 fn reverse(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

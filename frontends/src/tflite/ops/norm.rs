@@ -1,15 +1,20 @@
 //! Normalizations over the innermost axis.
 
-use qcc_formats::tflite::{BuiltinOperator as B, L2Norm, Softmax as SoftmaxOptions};
+use qcc_formats::tflite::{BuiltinOperator as B, L2Norm, LocalResponseNorm, Softmax as SoftmaxOptions};
 use qcc_ir::ops::{Binary, BinaryFn, ReduceFn, Softmax, UnaryFn};
 
 use super::super::node::NodeCx;
-use super::Row;
+use super::{Row, positive};
+use crate::build::norm::LocalNorm;
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
-pub(super) const ROWS: &[Row] =
-    &[(B::L2_NORMALIZATION, l2_normalization), (B::LOG_SOFTMAX, log_softmax), (B::SOFTMAX, softmax)];
+pub(super) const ROWS: &[Row] = &[
+    (B::L2_NORMALIZATION, l2_normalization),
+    (B::LOCAL_RESPONSE_NORMALIZATION, local_response),
+    (B::LOG_SOFTMAX, log_softmax),
+    (B::SOFTMAX, softmax),
+];
 
 fn innermost(n: &NodeCx<'_, '_>, x: qcc_ir::ValueId) -> Result<usize, Refusal> {
     n.axis(-1, x)
@@ -52,4 +57,14 @@ fn l2_normalization(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let y = n.activated(y, o.activation)?;
     let to = n.declared(0)?;
     one(n.moved(y, &to)?)
+}
+
+/// The radius is the number of channels on each side.
+fn local_response(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let o: LocalResponseNorm = n.options()?;
+    let x = n.image(0)?;
+    let before = if o.radius == 0 { 0 } else { positive(o.radius, "its radius")? };
+    let size = before.saturating_mul(2).saturating_add(1);
+    let y = LocalNorm { size, before, alpha: o.alpha, beta: o.beta, bias: o.bias }.of(n, x)?;
+    n.give_image(y)
 }

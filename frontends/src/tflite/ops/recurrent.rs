@@ -1,6 +1,9 @@
 //! Recurrent layers. Their states are variable tensors, which keep their values from run to run.
 
-use qcc_formats::tflite::{Activation, BuiltinOperator as B, SequenceLstm, SequenceRnn, Svdf};
+use qcc_formats::tflite::{
+    Activation, BidirectionalLstm, BidirectionalRnn, BuiltinOperator as B, LstmCell, LstmKernel, Rnn, SequenceLstm,
+    SequenceRnn, Svdf,
+};
 use qcc_ir::ops::{BinaryFn, Cell, Concat, MatMul, Range, Recurrent, ReduceFn, Slice, UnaryFn};
 use qcc_ir::{Dim, Elem, Shape, ValueId};
 
@@ -10,84 +13,224 @@ use crate::build::lstm::Lstm;
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
-pub(super) const ROWS: &[Row] =
-    &[(B::SVDF, svdf), (B::UNIDIRECTIONAL_SEQUENCE_LSTM, lstm), (B::UNIDIRECTIONAL_SEQUENCE_RNN, rnn)];
+pub(super) const ROWS: &[Row] = &[
+    (B::BIDIRECTIONAL_SEQUENCE_LSTM, bidirectional_lstm),
+    (B::BIDIRECTIONAL_SEQUENCE_RNN, bidirectional_rnn),
+    (B::LSTM, lstm_cell),
+    (B::RNN, rnn_cell),
+    (B::SVDF, svdf),
+    (B::UNIDIRECTIONAL_SEQUENCE_LSTM, lstm),
+    (B::UNIDIRECTIONAL_SEQUENCE_RNN, rnn),
+];
 
-/// Operand indices of a sequence LSTM. The order of gates is input, forget, candidate, output.
+/// Operand indices of the first direction of an LSTM. The order of gates is input, forget, candidate, output.
 mod place {
     pub(super) const WEIGHTS: usize = 1;
     pub(super) const RECURRENT: usize = 5;
-    pub(super) const PEEPHOLES: std::ops::Range<usize> = 9..12;
+    pub(super) const PEEPHOLES: usize = 9;
     pub(super) const BIASES: usize = 12;
     pub(super) const PROJECTION: std::ops::Range<usize> = 16..18;
-    pub(super) const HIDDEN: usize = 18;
-    pub(super) const CELL: usize = 19;
+    pub(super) const STATES: [usize; 2] = [18, 19];
     pub(super) const NORMALIZATION: std::ops::Range<usize> = 20..24;
 }
 
 /// Indices of the graph's gates (input, output, forget, candidate) in the file's order.
 const GATES: [usize; 4] = [0, 3, 1, 2];
 
+/// One direction of an LSTM: where its operands are behind those of the first direction, and the operands of h and c.
+struct LstmPlaces {
+    behind: usize,
+    states: [usize; 2],
+    reverse: bool,
+}
+
+/// The options that LSTM operators share.
+struct LstmOptions {
+    activation: Activation,
+    cell_clip: f32,
+}
+
+fn lacks<T>(what: &str) -> Result<T, Refusal> {
+    Err(Refusal::Unsupported(format!("{what} is not supported")))
+}
+
+fn given(n: &NodeCx<'_, '_>, mut places: std::ops::Range<usize>) -> bool {
+    places.any(|i| n.has_input(i))
+}
+
 fn lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: SequenceLstm = n.options()?;
-    let lacks = |what: String| Err(Refusal::Unsupported(format!("{what} is not supported")));
-    let given = |n: &mut NodeCx<'_, '_>, mut places: std::ops::Range<usize>| places.any(|i| n.has_input(i));
-    if given(n, place::PROJECTION) {
-        return lacks("an LSTM with a projection".into());
-    }
     if given(n, place::NORMALIZATION) {
-        return lacks("an LSTM with normalized gates".into());
-    }
-    if o.activation != Activation::TANH {
-        return lacks(format!("an LSTM with the activation {}", o.activation));
+        return lacks("an LSTM with normalized gates");
     }
     if o.diagonal_recurrent_tensors {
-        return lacks("an LSTM with diagonal weights".into());
+        return lacks("an LSTM with diagonal weights");
     }
     let x = sequence(n, o.time_major)?;
-    let states = [n.input(place::HIDDEN)?, n.input(place::CELL)?];
+    let (shared, places) = (
+        LstmOptions { activation: o.activation, cell_clip: o.cell_clip },
+        LstmPlaces { behind: 0, states: place::STATES, reverse: false },
+    );
+    let y = lstm_direction(n, x, &shared, &places)?;
+    give_sequence(n, y, o.time_major, 0)
+}
+
+/// One step of an LSTM.
+fn lstm_cell(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let o: LstmCell = n.options()?;
+    if o.kernel_type != LstmKernel::FULL {
+        return lacks("an LSTM with one weight for all gates");
+    }
+    if given(n, place::NORMALIZATION) {
+        return lacks("an LSTM with normalized gates");
+    }
+    let x = step(n)?;
+    let (shared, places) = (
+        LstmOptions { activation: o.activation, cell_clip: o.cell_clip },
+        LstmPlaces { behind: 0, states: place::STATES, reverse: false },
+    );
+    let y = lstm_direction(n, x, &shared, &places)?;
+    give_step(n, y)
+}
+
+fn bidirectional_lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    const AUXILIARY: std::ops::Range<usize> = 39..48;
+    let o: BidirectionalLstm = n.options()?;
+    if given(n, AUXILIARY) {
+        return lacks("an LSTM with auxiliary inputs");
+    }
+    let x = sequence(n, o.time_major)?;
+    let shared = LstmOptions { activation: o.activation, cell_clip: o.cell_clip };
+    let forth = LstmPlaces { behind: 0, states: [35, 36], reverse: false };
+    let back = LstmPlaces { behind: 17, states: [37, 38], reverse: true };
+    let directions = [lstm_direction(n, x, &shared, &forth)?, lstm_direction(n, x, &shared, &back)?];
+    give_directions(n, directions, o.time_major, o.merge_outputs)
+}
+
+/// The results h of each step, `[T, N, H]`. The last h and c are kept.
+fn lstm_direction(
+    n: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    o: &LstmOptions,
+    places: &LstmPlaces,
+) -> Result<ValueId, Refusal> {
+    let &LstmPlaces { behind, states: kept, reverse } = places;
+    if given(n, place::PROJECTION.start + behind..place::PROJECTION.end + behind) {
+        return lacks("an LSTM with a projection");
+    }
+    if o.activation != Activation::TANH {
+        return lacks(&format!("an LSTM with the activation {}", o.activation));
+    }
+    let states = [n.input(kept[0])?, n.input(kept[1])?];
     let rounding = states.map(|v| n.ty(v).elem.clone());
     let states = [n.real(states[0])?, n.real(states[1])?];
-    let weights = [gates(n, place::WEIGHTS)?, gates(n, place::RECURRENT)?, gates(n, place::BIASES)?];
+    let weights = [place::WEIGHTS, place::RECURRENT, place::BIASES];
+    let [input, recurrent, biases] = weights.map(|first| gates(n, first + behind));
+    let weights = [input?, recurrent?, biases?];
     let layer = Lstm {
         weights,
-        peepholes: peepholes(n)?,
+        peepholes: peepholes(n, place::PEEPHOLES + behind)?,
         functions: Lstm::FUNCTIONS,
         coupled: false,
         clip: None,
         cell_limit: Some(o.cell_clip).filter(|&limit| limit > 0.0),
         rounding,
-        reverse: false,
+        reverse,
     };
     let results = if layer.is_plain() {
         let operands = [&[x][..], &weights, &states].concat();
-        n.add_all(Recurrent { cell: Cell::Lstm, reverse: false, clip: None }, &operands)?
+        n.add_all(Recurrent { cell: Cell::Lstm, reverse, clip: None }, &operands)?
     } else {
         layer.unrolled(n, x, states)?
     };
-    n.keep(place::HIDDEN, results[1])?;
-    n.keep(place::CELL, results[2])?;
-    give_sequence(n, results[0], o.time_major)
+    n.keep(kept[0], results[1])?;
+    n.keep(kept[1], results[2])?;
+    Ok(results[0])
 }
 
-/// A layer of one gate. Its operands are x, weight, recurrent weight, bias and state.
 fn rnn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    const STATE: usize = 4;
     let o: SequenceRnn = n.options()?;
-    let relu = match o.activation {
+    let x = sequence(n, o.time_major)?;
+    let y = rnn_direction(n, x, o.activation, 1, false)?;
+    give_sequence(n, y, o.time_major, 0)
+}
+
+/// One step of an RNN.
+fn rnn_cell(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let o: Rnn = n.options()?;
+    let x = step(n)?;
+    let y = rnn_direction(n, x, o.activation, 1, false)?;
+    give_step(n, y)
+}
+
+fn bidirectional_rnn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    const AUXILIARY: std::ops::Range<usize> = 9..12;
+    let o: BidirectionalRnn = n.options()?;
+    if given(n, AUXILIARY) {
+        return lacks("an RNN with auxiliary inputs");
+    }
+    let x = sequence(n, o.time_major)?;
+    let directions = [rnn_direction(n, x, o.activation, 1, false)?, rnn_direction(n, x, o.activation, 5, true)?];
+    give_directions(n, directions, o.time_major, o.merge_outputs)
+}
+
+/// The results of each step of a layer of one gate. Its operands from `first` on are weight, recurrent weight, bias and state.
+fn rnn_direction(
+    n: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    activation: Activation,
+    first: usize,
+    reverse: bool,
+) -> Result<ValueId, Refusal> {
+    let relu = match activation {
         Activation::TANH => false,
         Activation::RELU => true,
-        other => return Err(Refusal::Unsupported(format!("an RNN with the activation {other} is not supported"))),
+        other => return lacks(&format!("an RNN with the activation {other}")),
     };
-    let mut operands = Values::from_iter([sequence(n, o.time_major)?]);
-    for i in 1..STATE {
+    let mut operands = Values::from_iter([x]);
+    for i in first..first + 3 {
         operands.push(real(n, i)?);
     }
-    let state = n.input(STATE)?;
+    let state = n.input(first + 3)?;
     operands.push(n.real(state)?);
-    let results = n.add_all(Recurrent { cell: Cell::Rnn { relu }, reverse: false, clip: None }, &operands)?;
-    n.keep(STATE, results[1])?;
-    give_sequence(n, results[0], o.time_major)
+    let results = n.add_all(Recurrent { cell: Cell::Rnn { relu }, reverse, clip: None }, &operands)?;
+    n.keep(first + 3, results[1])?;
+    Ok(results[0])
+}
+
+/// Input 0 `[N, I]` as a sequence of one step.
+fn step(n: &mut NodeCx<'_, '_>) -> Result<ValueId, Refusal> {
+    let x = n.input(0)?;
+    let x = n.real(x)?;
+    if n.rank(x) != 2 {
+        return Err(Refusal::Invalid(format!("its operand is {}; expected batch and inputs", n.ty(x))));
+    }
+    let dims = n.shape(x).dims().to_vec();
+    n.reshape_to(x, std::iter::once(Dim::Known(1)).chain(dims).collect())
+}
+
+/// The only step of a sequence, as result 0.
+fn give_step(n: &mut NodeCx<'_, '_>, y: ValueId) -> Result<Values, Refusal> {
+    let shape = n.shape(y).without(0);
+    let y = n.reshape_to(y, shape)?;
+    let to = n.declared(0)?;
+    one(n.moved(y, &to)?)
+}
+
+/// The results of both directions: one beside the other, or `merged`.
+fn give_directions(
+    n: &mut NodeCx<'_, '_>,
+    directions: [ValueId; 2],
+    time_major: bool,
+    merged: bool,
+) -> Result<Values, Refusal> {
+    if merged {
+        let both = n.add(Concat { axis: 2 }, &directions)?;
+        return give_sequence(n, both, time_major, 0);
+    }
+    let mut results = give_sequence(n, directions[0], time_major, 0)?;
+    results.extend(give_sequence(n, directions[1], time_major, 1)?);
+    Ok(results)
 }
 
 /// Input 0 as steps, batch and inputs.
@@ -100,16 +243,16 @@ fn sequence(n: &mut NodeCx<'_, '_>, time_major: bool) -> Result<ValueId, Refusal
     if time_major { Ok(x) } else { n.transpose(x, &[1, 0, 2]) }
 }
 
-/// Result 0 with the axes and the element type that the file declares.
-fn give_sequence(n: &mut NodeCx<'_, '_>, y: ValueId, time_major: bool) -> Result<Values, Refusal> {
+/// Result `i` with the axes and the element type that the file declares.
+fn give_sequence(n: &mut NodeCx<'_, '_>, y: ValueId, time_major: bool, i: usize) -> Result<Values, Refusal> {
     let y = if time_major { y } else { n.transpose(y, &[1, 0, 2])? };
-    let to = n.declared(0)?;
+    let to = n.declared(i)?;
     one(n.moved(y, &to)?)
 }
 
 /// The peephole weights of the input, output and forget gates, `[H]`.
-fn peepholes(n: &mut NodeCx<'_, '_>) -> Result<Option<[ValueId; 3]>, Refusal> {
-    let [input, forget, output] = [place::PEEPHOLES.start, place::PEEPHOLES.start + 1, place::PEEPHOLES.start + 2];
+fn peepholes(n: &mut NodeCx<'_, '_>, first: usize) -> Result<Option<[ValueId; 3]>, Refusal> {
+    let [input, forget, output] = [first, first + 1, first + 2];
     if !n.has_input(forget) {
         return Ok(None);
     }

@@ -10,7 +10,7 @@ use super::super::schema::Number;
 use super::Row;
 use super::parts::parts;
 use crate::build::control::slice_at;
-use crate::build::index::{Places, non_zero, part, within};
+use crate::build::index::{Places, bucket, non_zero, part, within};
 use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
 
@@ -368,10 +368,6 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn bucketize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, boundaries) = (n.input()?, n.tensor("boundaries")?);
     let f = if n.flag("right", false)? { BinaryFn::GreaterEqual } else { BinaryFn::Greater };
-    let narrow = n.flag("out_int32", false)?;
-    let column = n.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();
-    let x = n.reshape_to(x, column)?;
-    let above = n.binary(f, x, boundaries)?;
-    let above = n.cast(above, if narrow { Elem::I32 } else { Elem::I64 })?;
-    one(n.reduce(qcc_ir::ops::ReduceFn::Sum, above, &[n.rank(x) - 1], false)?)
+    let elem = if n.flag("out_int32", false)? { Elem::I32 } else { Elem::I64 };
+    one(bucket(n, x, boundaries, f, elem)?)
 }
