@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::diagnostic::{Diagnostic, list};
 use qcc_ir::{Dim, OpenExtent, Origin, Shape, Symbols, TensorType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::build::bounded;
-use crate::refusal::{EXAMPLE_SHAPE, OPEN_SHAPE};
+use crate::refusal::{ASSUMED_EXTENT, EXAMPLE_SHAPE, OPEN_SHAPE};
 use crate::{DeclaredInput, ImportOptions, Imported};
 
 /// The name of an unnamed open extent.
@@ -108,7 +108,8 @@ fn agreed(symbols: &FxHashMap<&str, Option<usize>>) -> Symbols {
 }
 
 /// Imports a model by `at`, which takes the shapes of its inputs, with the extents open that have no value. Where that is not
-/// possible, with the settled ones, in which a batch without a value is 1, or with that batch and the others open.
+/// possible, with one batch for all inputs, or with the settled ones, in which a batch without a value is 1, or with that batch
+/// and the others open.
 /// `unknown` gives errors that do not depend on shapes.
 ///
 /// # Errors
@@ -128,7 +129,14 @@ pub(crate) fn import(
             Err(errors) => Err(errors.into_iter().chain(unknown()).collect()),
         };
     };
-    at(kept.clone(), Vec::new()).or_else(|errors| match settled {
+    let errors = match at(kept.clone(), Vec::new()) {
+        Ok(imported) => return Ok(imported),
+        Err(errors) => errors,
+    };
+    if let Some(imported) = with_one_batch((inputs, names), &kept).and_then(|(s, note)| at(s, vec![note]).ok()) {
+        return Ok(imported);
+    }
+    match settled {
         Ok(shapes) => {
             notes.iter_mut().for_each(|note| explain(note, &errors));
             closed(shapes, notes)
@@ -143,7 +151,31 @@ pub(crate) fn import(
             });
             single.ok_or_else(|| needs_extents(refused, errors))
         }
-    })
+    }
+}
+
+/// The shapes with one batch for inputs whose first extents have several names, and the note that tells so. `None` where there
+/// is one name, or where other extents follow from these.
+fn with_one_batch(
+    (inputs, names): (&[DeclaredInput], ExtentNames),
+    kept: &[Shape],
+) -> Option<(Vec<Shape>, Diagnostic)> {
+    let first = |shape: &Shape| shape.dims().first()?.as_symbol().cloned();
+    let batches: FxHashSet<Arc<str>> = kept.iter().filter_map(first).collect();
+    let batch = match names {
+        ExtentNames::Given => kept.iter().find_map(first)?,
+        ExtentNames::Absent => BATCH.into(),
+    };
+    if batches.len() < 2 {
+        return None;
+    }
+    let is_batch = |dim: &Dim| dim.as_symbol().is_some_and(|symbol| batches.contains(symbol));
+    let renamed = |dim: &Dim| if is_batch(dim) { Dim::symbol(batch.clone()) } else { dim.clone() };
+    let shapes: Vec<Shape> = kept.iter().map(|shape| shape.dims().iter().map(renamed).collect()).collect();
+    let changed = inputs.iter().zip(kept).filter(|(_, shape)| first(shape).is_some());
+    let changed: Vec<&str> = changed.map(|(input, _)| input.name.as_str()).collect();
+    let message = format!("the first extents of inputs {} are taken to be one batch", list(&changed));
+    follow(&shapes).then(|| (shapes, Diagnostic::warning(ASSUMED_EXTENT, message)))
 }
 
 /// The shapes with batches of 1, if that leaves other extents open.

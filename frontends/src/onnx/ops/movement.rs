@@ -379,6 +379,9 @@ fn depth_to_space(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         "CRD" => true,
         _ => return Err(Refusal::Attribute { name: "mode".into(), problem: "not DCR or CRD" }),
     };
+    if let Some(y) = open_blocks(n, x)? {
+        return one(y.to_space(n, block, channel_first)?);
+    }
     one(n.add(DepthToSpace { block, channel_first }, &[x])?)
 }
 
@@ -388,7 +391,60 @@ fn space_to_depth(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.string("mode", "DCR")? != "DCR" {
         return Err(Refusal::Unsupported("only the mode DCR is supported".into()));
     }
+    if let Some(y) = open_blocks(n, x)? {
+        return one(y.to_depth(n, block)?);
+    }
     one(n.add(SpaceToDepth { block }, &[x])?)
+}
+
+/// An image `[N, C, H, W]` with open extents beside that of the batch, whose blocks are moved by reshapes.
+struct OpenBlocks {
+    image: ValueId,
+    dims: [Dim; 4],
+}
+
+fn open_blocks(n: &NodeCx<'_, '_>, image: ValueId) -> Result<Option<OpenBlocks>, Refusal> {
+    let dims = n.shape(image).dims();
+    let is_open = dims.iter().skip(1).any(|d| d.known().is_none());
+    let Some(dims) = <[Dim; 4]>::try_from(dims.to_vec()).ok().filter(|_| is_open) else { return Ok(None) };
+    Ok(Some(OpenBlocks { image, dims }))
+}
+
+impl OpenBlocks {
+    /// An extent divided by a number.
+    fn divided(&self, n: &NodeCx<'_, '_>, axis: usize, by: usize) -> Result<Dim, Refusal> {
+        let part = self.dims[axis].map(|extent| extent.exact_div(&(by as i64).into()));
+        part.ok_or_else(|| Refusal::Open(n.shape(self.image).clone()))
+    }
+
+    fn times(&self, n: &NodeCx<'_, '_>, axis: usize, by: usize) -> Result<Dim, Refusal> {
+        self.dims[axis].times(&by.into()).ok_or_else(|| Refusal::Open(n.shape(self.image).clone()))
+    }
+
+    fn to_space(&self, n: &mut NodeCx<'_, '_>, block: usize, channel_first: bool) -> Result<ValueId, Refusal> {
+        let [batch, _, height, width] = self.dims.clone();
+        let channels = self.divided(n, 1, block * block)?;
+        let [b, c] = [Dim::Known(block), channels.clone()];
+        let (split, perm) = match channel_first {
+            true => ([batch.clone(), c, b.clone(), b, height, width], [0, 1, 4, 2, 5, 3]),
+            false => ([batch.clone(), b.clone(), b, c, height, width], [0, 3, 4, 1, 5, 2]),
+        };
+        let y = n.reshape_to(self.image, split.into_iter().collect())?;
+        let y = n.transpose(y, &perm)?;
+        let whole = [batch, channels, self.times(n, 2, block)?, self.times(n, 3, block)?];
+        n.reshape_to(y, whole.into_iter().collect())
+    }
+
+    fn to_depth(&self, n: &mut NodeCx<'_, '_>, block: usize) -> Result<ValueId, Refusal> {
+        let [batch, channels, ..] = self.dims.clone();
+        let [height, width] = [self.divided(n, 2, block)?, self.divided(n, 3, block)?];
+        let b = Dim::Known(block);
+        let split = [batch.clone(), channels, height.clone(), b.clone(), width.clone(), b];
+        let y = n.reshape_to(self.image, split.into_iter().collect())?;
+        let y = n.transpose(y, &[0, 3, 5, 1, 2, 4])?;
+        let whole = [batch, self.times(n, 1, block * block)?, height, width];
+        n.reshape_to(y, whole.into_iter().collect())
+    }
 }
 
 /// Each matrix with the elements below (`upper`) or above diagonal `k` set to zero.
