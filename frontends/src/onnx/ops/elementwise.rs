@@ -86,6 +86,7 @@ pub(super) const ROWS: &[Row] = &[
         let (alpha, gamma) = (n.float("alpha", alpha)?, n.float("gamma", gamma)?);
         unary(n, UnaryFn::Selu { alpha, gamma })
     }),
+    ("Shrink", shrink),
     ("Sigmoid", |n| unary(n, UnaryFn::Sigmoid)),
     ("Sign", |n| unary(n, UnaryFn::Sign)),
     ("Sin", |n| unary(n, UnaryFn::Sin)),
@@ -268,6 +269,22 @@ fn bit_shift(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Some(by) => shift.by(n, x, &by)?,
         None => shift.by_computed(n, x, by)?,
     })
+}
+
+/// Elements beyond `lambd` on either side moved by `bias` towards 0; others become 0.
+fn shrink(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let (limit, bias) = (n.float("lambd", 0.5)?, n.float("bias", 0.0)?);
+    let elem = n.ty(x).elem.clone();
+    let real = if elem.is_float() { x } else { n.cast(x, Elem::F32)? };
+    let mut y = n.scalar(0.0, real)?;
+    for (sign, f) in [(1.0, BinaryFn::Greater), (-1.0, BinaryFn::Less)] {
+        let (limit, bias) = (n.scalar(sign * f64::from(limit), real)?, n.scalar(sign * f64::from(bias), real)?);
+        let beyond = n.binary(f, real, limit)?;
+        let moved = n.binary(BinaryFn::Sub, real, bias)?;
+        y = n.add(Select {}, &[beyond, moved, y])?;
+    }
+    one(n.cast(y, elem)?)
 }
 
 fn celu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -9,7 +9,7 @@ use qcc_ir::{Dim, Elem, Shape, Tensor, ValueId};
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::index::{self, Places};
-use crate::build::{Build, Operands, Values, computed, count_axis, extent, one};
+use crate::build::{Build, Operands, Values, computed, count_axis, extent, one, unique};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -28,6 +28,7 @@ pub(super) const ROWS: &[Row] = &[
     ("ScatterElements", scatter_elements),
     ("ScatterND", scatter_nd),
     ("TopK", top_k),
+    ("Unique", different),
 ];
 
 fn arg_reduce(n: &mut NodeCx<'_, '_>, largest: bool) -> Result<Values, Refusal> {
@@ -168,6 +169,21 @@ fn scatter_elements(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(Places::elements(n, x, axis, indices)?.update(n, f, x, updates)?)
 }
 
+/// The different elements; of a tensor of several axes, those of all of them.
+fn different(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let axis = n.optional_int("axis")?;
+    if axis.is_some() && n.rank(x) != 1 {
+        return Err(Refusal::Unsupported("the different slices of an axis are not supported".into()));
+    }
+    axis.map_or(Ok(0), |axis| n.axis(axis, x))?;
+    let sorted = n.flag("sorted", true)?;
+    let count = Shape::count(n.shape(x).dims()).ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
+    let x = n.reshape_to(x, [count].into_iter().collect())?;
+    let found = unique::unique(n, x, sorted)?;
+    Ok(found.into_iter().take(n.outputs().max(1)).collect())
+}
+
 /// `k` is an attribute before opset 10, then an input. With `sorted` 0 any order is valid.
 fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
@@ -193,10 +209,10 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let depth = n.optional_constant(1)?.ok_or(Refusal::MissingInput(1))?;
     let [depth] = *depth.floats() else { return Err(Refusal::Invalid("depth is no scalar".into())) };
     let depth = extent(depth as i64)?;
-    let mut dims = n.dims(indices)?;
-    dims.insert(axis, 1);
-    let indices = n.reshape(indices, &dims)?;
+    let mut dims = n.shape(indices).dims().to_vec();
+    dims.insert(axis, Dim::Known(1));
     let mut along = Extents::from_elem(1, dims.len());
+    let indices = n.reshape_to(indices, dims.into_iter().collect())?;
     along[axis] = depth;
     let mut hits: Option<ValueId> = None;
     for first in [0, -(depth as i64)] {

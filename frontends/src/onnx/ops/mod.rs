@@ -15,13 +15,16 @@ use crate::refusal::Refusal;
 mod attention;
 mod blocks;
 mod boxes;
+mod columns;
 mod control;
 mod conv;
+mod coupling;
 mod deform;
 mod elementwise;
 mod fused;
 mod fused_attention;
 mod index;
+mod linear;
 mod matmul;
 mod movement;
 mod norm;
@@ -35,6 +38,7 @@ mod rotary;
 mod sequence;
 mod signal;
 mod source;
+mod support;
 mod trees;
 mod unpool;
 mod window;
@@ -42,10 +46,11 @@ mod window;
 /// An operator name, with its domain unless it is the standard one, and its import function.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 25] = [
+const FAMILIES: [&[Row]; 28] = [
     attention::ROWS,
     blocks::ROWS,
     boxes::ROWS,
+    columns::ROWS,
     control::ROWS,
     conv::ROWS,
     deform::ROWS,
@@ -53,6 +58,7 @@ const FAMILIES: [&[Row]; 25] = [
     fused::ROWS,
     fused_attention::ROWS,
     index::ROWS,
+    linear::ROWS,
     matmul::ROWS,
     movement::ROWS,
     norm::ROWS,
@@ -66,6 +72,7 @@ const FAMILIES: [&[Row]; 25] = [
     sequence::ROWS,
     signal::ROWS,
     source::ROWS,
+    support::ROWS,
     trees::ROWS,
     unpool::ROWS,
 ];
@@ -145,7 +152,7 @@ pub(super) fn foreign(domain: &str) -> Option<&'static str> {
         "com.microsoft" | "com.ms.internal.nhwc" | "com.microsoft.nchwc" => {
             Some("it comes from ONNX Runtime's optimizer; give the model as it was exported, before that")
         }
-        "ai.onnx.ml" => Some("only scalers, linear models and trees of classical machine learning are supported"),
+        "ai.onnx.ml" => Some("of classical machine learning, models of numbers are supported; not those of text"),
         _ => None,
     }
 }

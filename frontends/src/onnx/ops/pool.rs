@@ -14,6 +14,7 @@ use crate::refusal::Refusal;
 pub(super) const ROWS: &[Row] = &[
     ("AveragePool", average),
     ("GlobalAveragePool", |n| global(n, ReduceFn::Mean)),
+    ("GlobalLpPool", global_lp),
     ("GlobalMaxPool", |n| global(n, ReduceFn::Max)),
     ("LpPool", lp),
     ("MaxPool", max),
@@ -21,11 +22,24 @@ pub(super) const ROWS: &[Row] = &[
 
 fn global(n: &mut NodeCx<'_, '_>, f: ReduceFn) -> Result<Values, Refusal> {
     let x = n.input(0)?;
+    one(over_image(n, f, x)?)
+}
+
+/// The reduction of all spatial axes.
+fn over_image(n: &mut NodeCx<'_, '_>, f: ReduceFn, x: ValueId) -> Result<ValueId, Refusal> {
     let spatial: Extents = (2..n.rank(x)).collect();
     if spatial.is_empty() {
         return Err(Refusal::Invalid(format!("pooling over {}", n.ty(x))));
     }
-    one(n.reduce(f, x, &spatial, true)?)
+    n.reduce(f, x, &spatial, true)
+}
+
+fn global_lp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let p = exponent(n)?;
+    let x = n.input(0)?;
+    let powers = powers(n, x, p)?;
+    let sums = over_image(n, ReduceFn::Sum, powers)?;
+    one(root(n, sums, p)?)
 }
 
 fn max(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -49,20 +63,42 @@ fn average(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 /// (sum of |x|^p)^(1/p)
 fn lp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let p = if n.opset() < 2 { n.float("p", 2.0)? as i64 } else { n.int("p", 2)? };
+    let p = exponent(n)?;
     let (x, window, ceil) = read(n, Some(0.0))?;
-    let size = n.unary(UnaryFn::Abs, x)?;
-    if p < 1 {
-        return Err(Refusal::Attribute { name: "p".into(), problem: "not positive" });
+    let powers = powers(n, x, p)?;
+    let sums = sums(n, powers, window, ceil)?;
+    one(root(n, sums, p)?)
+}
+
+/// The attribute `p`, which is positive.
+fn exponent(n: &mut NodeCx<'_, '_>) -> Result<i64, Refusal> {
+    let p = if n.opset() < 2 { n.float("p", 2.0)? as i64 } else { n.int("p", 2)? };
+    if p < 1 { Err(Refusal::Attribute { name: "p".into(), problem: "not positive" }) } else { Ok(p) }
+}
+
+/// Magnitudes to the power `p`.
+fn powers(n: &mut NodeCx<'_, '_>, x: ValueId, p: i64) -> Result<ValueId, Refusal> {
+    if p == 2 {
+        return n.binary(BinaryFn::Mul, x, x);
     }
+    let size = n.unary(UnaryFn::Abs, x)?;
     if p == 1 {
-        return one(sums(n, size, window, ceil)?);
+        return Ok(size);
     }
     let exponent = n.scalar(p as f64, x)?;
-    let powers = if p == 2 { n.binary(BinaryFn::Mul, x, x)? } else { n.binary(BinaryFn::Pow, size, exponent)? };
-    let sums = sums(n, powers, window, ceil)?;
-    let root = n.scalar(1.0 / p as f64, x)?;
-    one(if p == 2 { n.unary(UnaryFn::Sqrt, sums)? } else { n.binary(BinaryFn::Pow, sums, root)? })
+    n.binary(BinaryFn::Pow, size, exponent)
+}
+
+/// The root of order `p`.
+fn root(n: &mut NodeCx<'_, '_>, sums: ValueId, p: i64) -> Result<ValueId, Refusal> {
+    match p {
+        1 => Ok(sums),
+        2 => n.unary(UnaryFn::Sqrt, sums),
+        _ => {
+            let exponent = n.scalar(1.0 / p as f64, sums)?;
+            n.binary(BinaryFn::Pow, sums, exponent)
+        }
+    }
 }
 
 /// The image, which may be padded with `fill`, the window and `ceil_mode`.
