@@ -324,6 +324,28 @@ def turns(m):
     return m.op("Add", rows, last)
 
 
+@model({"x": ("f", ["b", 6, 5])}, [{"b": 1}, {"b": 4}, {"b": 7}])
+def rows(m):
+    """Sums of rows, to which constants are applied."""
+    sums = m.op("ReduceSum", m.op("Relu", m.op("MatMul", "x", m.weight(5, 8))), [2], keepdims=0)
+    return m.op("Relu", m.op("Sub", m.weight(6, 1).reshape(6), m.op("Mul", sums, -0.5)))
+
+
+@model({"x": ("f", ["b", 8, 12, 6])}, [{"b": 1}, {"b": 4}, {"b": 3}])
+def dilated(m):
+    """Convolutions of every second pixel, for which pixels become images of the batch: by blocks of an image whose channels are
+    the batch, and by reshapes of lines."""
+    blocks = m.op("SpaceToDepth", m.op("Transpose", "x", perm=[3, 0, 1, 2]), blocksize=2)
+    images = m.op("Transpose", blocks, perm=[1, 0, 2, 3])
+    y = m.op("Relu", m.op("Conv", images, m.weight(5, 6, 3, 3), pads=[1, 1, 1, 1]))
+    y = m.op("DepthToSpace", m.op("Transpose", y, perm=[1, 0, 2, 3]), blocksize=2)
+    lines = m.op("Reshape", m.op("Transpose", y, perm=[1, 2, 3, 0]), [-1, 8, 6, 2, 5])
+    lines = m.op("Reshape", m.op("Transpose", lines, perm=[3, 0, 1, 2, 4]), [-1, 8, 6, 5])
+    y = m.op("Conv", m.op("Transpose", lines, perm=[0, 3, 1, 2]), m.weight(4, 5, 8, 3), pads=[0, 1, 0, 1])
+    apart = m.op("Reshape", m.op("Transpose", y, perm=[0, 2, 3, 1]), [2, -1, 6, 4])
+    return m.op("Reshape", m.op("Transpose", apart, perm=[1, 2, 0, 3]), [-1, 12, 4])
+
+
 def sample(inputs, size, random):
     """A value for each input at a size."""
     def value(element, shape):

@@ -20,7 +20,6 @@ LEAST, LEAST_INT8 = 80, 40
 WITHOUT_WEIGHTS = ("frequencies", "lengths", "scattered", "turns")
 # What is not supported as a source, and what the refusal says.
 REFUSED = {(name, "openvino"): "is not supported" for name in run_time_values.MODELS if name.startswith("boxes")}
-REFUSED |= {(name, "tflite"): "is not supported" for name in run_time_values.MODELS if name.startswith("boxes")}
 
 
 def qcc(*arguments):

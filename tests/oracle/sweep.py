@@ -1169,6 +1169,62 @@ def two_classes(c, scored, positive, trees, base, transform):
     c.op("TreeEnsembleClassifier", [c.input(x)], 2, ["i64", "f32"], classlabels_int64s=labels, **attributes, **result)
 
 
+@family(kind=["ArrayFeatureExtractor", "Binarizer", "FeatureVectorizer", "Imputer", "OneHotEncoder", "LabelEncoder"],
+        elem=["f32", "i64"], value=["f32", "i64"], several=[False, True])
+def columns(c, kind, elem, value, several):
+    ml, width = {"domain": "ai.onnx.ml"}, 3
+    x = c.numbers((4, width), elem, -2, 3)
+    numbers = lambda elem, values: [(float if elem == "f32" else int)(v) for v in values]
+    named = {"f32": "floats", "i64": "int64s"}
+    if kind == "ArrayFeatureExtractor":
+        x = x[0] if several else x
+        c.op(kind, [c.input(x), c.operand(np.array([2, 0, 2, 1]), value == "f32")], elements=[elem], **ml)
+    elif kind == "Binarizer":
+        c.op(kind, [c.input(c.reals(4, width))], elements=["f32"], threshold=0.25 if several else None, **ml)
+    elif kind == "FeatureVectorizer":
+        parts = [c.input(x), c.input(c.numbers((4, 2), elem))][:2 if several else 1]
+        c.op(kind, parts, elements=["f32"], inputdimensions=[3, 2][:len(parts)], **ml)
+    elif kind == "Imputer":
+        missing = np.nan if value == "f32" else -2.0
+        x[1, 2], x[3, 0] = (missing, missing) if elem == "f32" else (-2, -2)
+        imputed = numbers(elem, [5, -7, 2][:width if several else 1])
+        replaced = {"replaced_value_float": missing} if elem == "f32" else {"replaced_value_int64": -2}
+        key = "imputed_value_floats" if elem == "f32" else "imputed_value_int64s"
+        c.op(kind, [c.input(x)], elements=[elem], **{key: imputed}, **replaced, **ml)
+    elif kind == "OneHotEncoder":
+        c.op(kind, [c.input(c.integers((4, width) if several else (5,), "i64", 0, 4).astype(ELEMENTS[elem]))],
+             elements=["f32"], cats_int64s=[2, 0, 3], zeros=1, **ml)
+    else:
+        x = c.integers((4, width), "i64", -2, 4).astype(ELEMENTS[elem])
+        default = {f"default_{'float' if value == 'f32' else 'int64'}": 9} if several else {}
+        default = {k: float(v) if value == "f32" else v for k, v in default.items()}
+        c.op(kind, [c.input(x)], elements=[value], **{f"keys_{named[elem]}": numbers(elem, [2, -1, 0])},
+             **{f"values_{named[value]}": numbers(value, [7, 4, -3])}, **default, **ml)
+
+
+@family(kernel=["LINEAR", "POLY", "RBF", "SIGMOID"], kind=["regressor", "one class", 2, 3, 4], transform=["NONE", "SOFTMAX"])
+def support_vectors(c, kernel, kind, transform):
+    x, width, supports = [c.input(c.reals(6, 3))], 3, 8
+    floats = lambda n: [float(v) for v in c.reals(n)]
+    given = {"kernel_type": kernel, "kernel_params": [0.4, 0.3, 3.0], "support_vectors": floats(supports * width),
+             "domain": "ai.onnx.ml"}
+    if isinstance(kind, str):
+        c.op("SVMRegressor", x, elements=["f32"], n_supports=supports, coefficients=floats(supports), rho=[0.2],
+             one_class=int(kind == "one class"), **given)
+        return
+    per_class = [3, 5] if kind == 2 else [1, 4, 3] if kind == 3 else [2, 1, 3, 2]
+    c.op("SVMClassifier", x, 2, ["i64", "f32"], classlabels_ints=[4, 2, 9, 0][:kind], vectors_per_class=per_class,
+         coefficients=floats((kind - 1) * supports), rho=floats(kind * (kind - 1) // 2), post_transform=transform, **given)
+
+
+@family(elem=["f32", "i64", "i32"], sorted=[0, 1], outputs=[1, 2, 3, 4], axis=[None, 0], shape=[(9,), (3, 4), (1,)])
+def unique(c, elem, sorted, outputs, axis, shape):
+    if axis is not None and len(shape) > 1:
+        return False
+    x = c.integers(shape, "i64", -2, 3).astype(ELEMENTS[elem])
+    c.op("Unique", [c.input(x)], outputs, [elem, "i64", "i64", "i64"][:outputs], sorted=sorted, axis=axis)
+
+
 # Control flow.
 
 def body(name, nodes, inputs, outputs, constants=()):
