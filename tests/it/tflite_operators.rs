@@ -2,15 +2,16 @@
 
 use bytes::Bytes;
 use qcc_formats::tflite::{
-    Activation, Bucketize, BuiltinOperator as B, Conv3D, FakeQuant, LocalResponseNorm, Options, Padding, Pool2D,
-    ReverseSequence, TensorType as Stored, Unique,
+    Activation, Add, Bucketize, BuiltinOperator as B, Conv3D, FakeQuant, FurtherOptions, LocalResponseNorm,
+    Model as Tables, Operator, OperatorCode, Options, Padding, Pool2D, ReverseSequence, StablehloPad,
+    StablehloReduceWindow, TensorType as Stored, Unique,
 };
 #[cfg(feature = "oracles")]
 use qcc_formats::tflite::{BidirectionalLstm, BidirectionalRnn, LstmCell, Rnn};
 
-use crate::tflite_models::{Part, entry, float, floats, ints, noise, one_operator};
 #[cfg(feature = "oracles")]
-use crate::tflite_models::{changed, kept};
+use crate::tflite_models::kept;
+use crate::tflite_models::{Part, changed, entry, float, floats, ints, model_of, noise, one_operator};
 
 /// One operator, version 1.
 fn operator(code: B, options: impl Into<Options>, operands: Vec<Part>, results: Vec<Part>) -> Bytes {
@@ -53,6 +54,36 @@ fn weights(dims: &[i32], seed: u64) -> Part {
 fn segments(code: B) -> Bytes {
     let operands = vec![float(&[5, 2]), ints(&[5], &[2, -1, 0, 2, 0]), ints(&[], &[4])];
     operator(code, Options::None, operands, vec![float(&[4, 2])])
+}
+
+/// An operator of StableHLO, whose options are in the second union.
+fn stablehlo(code: B, further_options: FurtherOptions, operands: Vec<Part>, result: Part) -> Bytes {
+    let operator = Operator { further_options, ..Operator::default() };
+    let operands = operands.into_iter().map(Some).collect();
+    model_of(OperatorCode::builtin(code, 1), operator, operands, vec![result])
+}
+
+/// Sums of windows of an axis that overlap, whose elements are apart.
+fn window_sums() -> Bytes {
+    let options = StablehloReduceWindow {
+        window_dimensions: vec![1, 3],
+        window_strides: vec![1, 2],
+        base_dilations: vec![1, 2],
+        window_dilations: vec![1, 2],
+        padding: vec![0, 0, 2, 1],
+        body: 1,
+    };
+    let operands = vec![float(&[2, 5]), scalar(0.0)];
+    let options = FurtherOptions::StablehloReduceWindow(options);
+    let model = stablehlo(B::STABLEHLO_REDUCE_WINDOW, options, operands, float(&[2, 4]));
+    let sum = one_operator(B::ADD, 1, Add::default().into(), vec![float(&[]), float(&[])], vec![float(&[])]);
+    changed(&model, |tables| {
+        let mut sum = Tables::read(&sum).unwrap();
+        let mut body = sum.subgraphs.swap_remove(0);
+        body.operators[0].opcode_index = tables.operator_codes.len() as u32;
+        tables.operator_codes.append(&mut sum.operator_codes);
+        tables.subgraphs.push(body);
+    })
 }
 
 pub(crate) fn operators() -> Vec<(&'static str, Bytes)> {
@@ -157,6 +188,20 @@ pub(crate) fn operators() -> Vec<(&'static str, Bytes)> {
                 vec![float(&[1, 4, 3, 6, 3])],
             ),
         ),
+        (
+            "padding around elements",
+            stablehlo(
+                B::STABLEHLO_PAD,
+                FurtherOptions::StablehloPad(StablehloPad {
+                    edge_padding_low: vec![1, -1],
+                    edge_padding_high: vec![0, 2],
+                    interior_padding: vec![2, 1],
+                }),
+                vec![float(&[2, 3]), scalar(0.5)],
+                float(&[5, 6]),
+            ),
+        ),
+        ("sums of windows", window_sums()),
         ("fake quantization", operator(B::FAKE_QUANT, fake(8), vec![float(&[2, 9])], vec![float(&[2, 9])])),
         ("fake quantization of few bits", operator(B::FAKE_QUANT, fake(4), vec![float(&[2, 9])], vec![float(&[2, 9])])),
     ]

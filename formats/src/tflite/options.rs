@@ -457,9 +457,30 @@ table! {
     }
 }
 
+table! {
+    /// Options of STABLEHLO_PAD, for each axis; the inner padding is between elements.
+    StablehloPad {
+        0 edge_padding_low: Vec<i64>,
+        1 edge_padding_high: Vec<i64>,
+        2 interior_padding: Vec<i64>,
+    }
+}
+
+table! {
+    /// Options of STABLEHLO_REDUCE_WINDOW, for each axis: `padding` has two numbers for each. The body is a subgraph.
+    StablehloReduceWindow {
+        0 window_dimensions: Vec<i64>,
+        1 window_strides: Vec<i64>,
+        2 base_dilations: Vec<i64>,
+        3 window_dilations: Vec<i64>,
+        4 padding: Vec<i64>,
+        5 body: i32,
+    }
+}
+
 union! {
     /// The second union of options, for operators that were added when the first union was full.
-    FurtherOptions { Composite = 21 }
+    FurtherOptions { StablehloPad = 10, StablehloReduceWindow = 13, Composite = 21 }
 }
 
 macro_rules! options {

@@ -29,6 +29,7 @@ mod resize;
 mod segment;
 mod slice;
 mod source;
+mod stablehlo;
 mod window;
 
 /// Imports one operator.
@@ -37,7 +38,7 @@ pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 /// A built-in operator and its import function.
 type Row = (B, Import);
 
-const FAMILIES: [&[Row]; 18] = [
+const FAMILIES: [&[Row]; 19] = [
     boxes::ROWS,
     complex::ROWS,
     control::ROWS,
@@ -56,6 +57,7 @@ const FAMILIES: [&[Row]; 18] = [
     segment::ROWS,
     slice::ROWS,
     source::ROWS,
+    stablehlo::ROWS,
 ];
 
 static TABLE: LazyLock<FxHashMap<B, Import>> = LazyLock::new(|| FAMILIES.into_iter().flatten().copied().collect());

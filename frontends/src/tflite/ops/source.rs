@@ -1,8 +1,8 @@
 //! Operators without operands, or that use only the types of their operands.
 
 use qcc_formats::tflite::BuiltinOperator as B;
-use qcc_ir::Shape;
-use qcc_ir::ops::Expand;
+use qcc_ir::ops::{Expand, Extents};
+use qcc_ir::{Dim, Expr, Shape};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -23,8 +23,17 @@ pub(super) const ROWS: &[Row] = &[
 
 /// The extents, with the element type that the file declares.
 fn shape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, to) = (n.input(0)?, n.declared(0)?);
-    let extents = movement::shape(n, x)?;
+    let to = n.declared(0)?;
+    let extents = if n.is_complex(0) {
+        let x = n.complex(0)?;
+        let extents: Vec<Expr> =
+            n.shape(x).dims().split_last().map_or(&[][..], |(_, own)| own).iter().map(Dim::expr).collect();
+        let count = extents.len();
+        n.add_whole(extents, Extents::from_elem(count, 1))?
+    } else {
+        let x = n.input(0)?;
+        movement::shape(n, x)?
+    };
     one(n.cast(extents, to)?)
 }
 
