@@ -190,6 +190,35 @@ fn samples_of_random_results_are_inputs_where_that_is_asked_for() {
 }
 
 #[test]
+fn labels_that_are_strings_become_indices() {
+    let strings = |name: &str| AttributeProto {
+        strings: ["no", "yes", "maybe"].map(|label| label.as_bytes().to_vec().into()).to_vec(),
+        ..attribute(name, AttributeType::Strings)
+    };
+    let reals = |name: &str, values: &[f32]| AttributeProto {
+        floats: values.to_vec(),
+        ..attribute(name, AttributeType::Floats)
+    };
+    let classical = |node: NodeProto| NodeProto { domain: Some("ai.onnx.ml".into()), ..node };
+    let attributes = vec![
+        strings("classlabels_strings"),
+        reals("coefficients", &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]),
+        reals("intercepts", &[0.0; 3]),
+    ];
+    let nodes = vec![
+        classical(node("LinearClassifier", &["x"], &["label", "scores"], attributes)),
+        classical(node("ZipMap", &["scores"], &["y"], vec![strings("classlabels_strings")])),
+    ];
+    let mut m = model(13, &[-1, 3], nodes, vec![]);
+    m.opset_import.push(OperatorSetIdProto { domain: Some("ai.onnx.ml".into()), version: Some(1) });
+    let imported = import_with(&m, &ImportOptions::default()).expect("it imports");
+    let notes = told(&imported);
+    assert_eq!(notes.iter().map(|note| note.code).collect::<Vec<_>>(), ["label-as-index", "map-as-tensor"]);
+    assert!(notes.iter().all(|note| note.message.contains("[no, yes, maybe]")), "{notes:?}");
+    assert_eq!(imported.graph.ty(imported.graph.outputs()[0].value).to_string(), "f32[s1,3]");
+}
+
+#[test]
 fn softmax_before_opset_13_is_over_all_later_axes() {
     let softmax = |opset| import(&model(opset, &[2, 3, 4], vec![node("Softmax", &["x"], &["y"], vec![])], vec![]));
     let (old, new) = (softmax(12), softmax(13));

@@ -160,7 +160,8 @@ fn time(g: &Graph, steps: &[Step], target: &Target, times: &Latency) -> f64 {
         (integer + run_time) as f64 * time.integer + (weights + float) as f64 * time.float
     };
     let step = |step: &Step| products(step) + step.moved_bytes as f64 * times.byte + times.operator;
-    steps.iter().map(step).sum::<f64>() * 1e-6
+    // The sum of no numbers is -0.0.
+    (steps.iter().map(step).sum::<f64>() + 0.0) * 1e-6
 }
 
 /// An estimate of what it costs on `target`, in milliseconds, to compute the node `n` of a float graph in floating point

@@ -1,5 +1,6 @@
 //! Linear models of `ai.onnx.ml` as tensor operators, and what its models share.
 
+use qcc_ir::diagnostic::{Diagnostic, list};
 use qcc_ir::ops::{ArgReduce, BinaryFn, Gather, MatMul, ReduceFn, Select, Softmax, UnaryFn};
 use qcc_ir::{Dim, Elem, Shape, Tensor, ValueId};
 
@@ -61,11 +62,16 @@ pub(super) fn transformed(n: &mut NodeCx<'_, '_>, y: ValueId) -> Result<ValueId,
     }
 }
 
-/// The labels of classes, which are integers.
+/// The labels of classes. No target has strings: their indices stand for them, and a warning lists them.
 pub(super) fn labels(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Vec<i64>, Refusal> {
-    n.ints(name)?.map(<[i64]>::to_vec).filter(|l| !l.is_empty()).ok_or_else(|| {
-        Refusal::Unsupported(format!("classes without labels that are integers ({name}) are not supported"))
-    })
+    if let Some(labels) = n.ints(name)?.filter(|labels| !labels.is_empty()) {
+        return Ok(labels.to_vec());
+    }
+    let strings = n.strings("classlabels_strings")?.filter(|labels| !labels.is_empty());
+    let strings = strings.ok_or_else(|| missing(name))?;
+    let message = format!("labels are strings; their index is given, of {}", list(&strings));
+    n.note_here(Diagnostic::warning("label-as-index", message));
+    Ok((0..strings.len() as i64).collect())
 }
 
 /// The label of the largest score, `[N]`.
