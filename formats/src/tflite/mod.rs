@@ -13,6 +13,7 @@ mod codes;
 mod options;
 mod sparsity;
 mod table;
+mod unions;
 mod write;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ pub use codes::{
 pub use options::*;
 pub use sparsity::*;
 pub use table::ReadError;
+pub use unions::*;
 
 use table::{Builder, File, Place, Row, Stored, Table, table, union};
 
