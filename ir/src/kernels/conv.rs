@@ -3,6 +3,7 @@
 mod depthwise;
 mod geometry;
 mod padded;
+mod square;
 mod windows;
 
 use std::ops::Range;

@@ -172,16 +172,35 @@ impl Right for View<'_> {
 pub(super) fn copy<I: Isa>(isa: I, to: &mut [f32], from: &[f32]) {
     let (ops, len) = (isa.f32(), to.len());
     if len < ops.len() {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to = from;
-        }
-        return;
+        return copy_few(to, from);
     }
     for (to, from) in to.chunks_exact_mut(ops.len()).zip(from.chunks_exact(ops.len())) {
         ops.store(ops.load(from), to);
     }
     if len % ops.len() > 0 {
         ops.store(ops.load(&from[len - ops.len()..]), &mut to[len - ops.len()..]);
+    }
+}
+
+/// As [`copy`], for less than a vector.
+#[inline(always)]
+fn copy_few(to: &mut [f32], from: &[f32]) {
+    #[inline(always)]
+    fn whole<const N: usize>(to: &mut [f32], from: &[f32]) -> bool {
+        let (Some((head, _)), Some((_, tail))) = (from.split_first_chunk::<N>(), from.split_last_chunk::<N>()) else {
+            return false;
+        };
+        let (head, tail) = (*head, *tail);
+        if let Some(to) = to.first_chunk_mut::<N>() {
+            *to = head;
+        }
+        if let Some(to) = to.last_chunk_mut::<N>() {
+            *to = tail;
+        }
+        true
+    }
+    if !whole::<8>(to, from) && !whole::<4>(to, from) && !whole::<2>(to, from) {
+        to.copy_from_slice(from);
     }
 }
 

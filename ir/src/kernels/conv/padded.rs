@@ -296,6 +296,18 @@ impl Padded<'_> {
     pub(super) fn block(self, rows: Range<usize>) -> Self {
         Padded { rows: &self.rows[rows], ..self }
     }
+
+    /// The number of lines, and the number of columns of a line that are positions.
+    #[inline(always)]
+    pub(super) fn extents(&self) -> [usize; 2] {
+        [(self.columns - self.kept) / self.period + 1, self.kept]
+    }
+
+    /// The elements of a row from the first column of a line on.
+    #[inline(always)]
+    pub(super) fn line(&self, row: usize, line: usize) -> &[f32] {
+        &self.elements[self.rows[row] + line * self.period..]
+    }
 }
 
 impl Right for Padded<'_> {
