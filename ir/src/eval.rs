@@ -18,14 +18,13 @@ use smallvec::SmallVec;
 
 use crate::error::{EvalError, TypeError};
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::kernels::then::Then;
 use crate::ops::{If, Loop, Op, PadMode, QuantRule, Tensors, Transpose};
 use crate::types::{Dim, Elem, Layout, Shape, Symbols, Tensor, TensorType};
 
 mod fusion;
 
 pub use crate::kernels::index::within as indices_within;
-use fusion::Fusion;
+use fusion::{Fused, Fusion};
 
 /// A plan for running a graph: the order of its nodes and the lifetime of each value. It can be shared by threads.
 #[derive(Debug)]
@@ -63,8 +62,8 @@ enum Source {
 #[derive(Debug)]
 struct Step {
     node: NodeId,
-    /// The function that is computed with the node, and the node whose result that is.
-    then: Option<(Then, NodeId)>,
+    /// What is evaluated with the node.
+    fused: Option<Fused>,
     operands: Vec<Source>,
     /// Slots of the results; `None` for a result without users.
     results: SmallVec<[Option<usize>; 1]>,
@@ -106,17 +105,17 @@ impl<'g> Executor<'g> {
         let mut order = graph.order_with(also);
         let opaque = opaque_of(graph, &order);
         order.retain(|n| !matches!(graph.op(*n), Op::Input(_) | Op::Const(_)) && !opaque.contains_key(n));
-        let fusion = fusion(&order);
+        let mut fusion = fusion(&order);
         order.retain(|n| !fusion.inside.contains(n));
         let mut slots: FxHashMap<ValueId, usize> = FxHashMap::default();
-        let read = order.iter().flat_map(|&n| graph.operands(n)).chain(graph.outputs().iter().map(|o| o.value));
+        let read = order.iter().flat_map(|&n| fusion.operands(graph, n)).chain(graph.outputs().iter().map(|o| o.value));
         for v in read.filter(|&v| graph.constant(v).is_none()) {
             let next = slots.len();
             slots.entry(v).or_insert(next);
         }
         let mut last: Vec<Option<usize>> = vec![None; slots.len()];
         for (i, &node) in order.iter().enumerate() {
-            graph.operands(node).iter().filter_map(|v| slots.get(v)).for_each(|&slot| last[slot] = Some(i));
+            fusion.operands(graph, node).iter().filter_map(|v| slots.get(v)).for_each(|&slot| last[slot] = Some(i));
         }
         for slot in graph.outputs().iter().filter_map(|o| slots.get(&o.value)) {
             last[*slot] = None;
@@ -124,7 +123,6 @@ impl<'g> Executor<'g> {
         let mut prepared = FxHashMap::default();
         let mut steps: Vec<Step> = Vec::with_capacity(order.len());
         for &node in &order {
-            let operands = graph.operands(node);
             let real = computes_in_float(graph.op(node), &graph.operand_types(node), &graph.result_types(node));
             let source = |v: ValueId| match (slots.get(&v), graph.constant(v)) {
                 (None, Some(value)) => {
@@ -132,14 +130,10 @@ impl<'g> Executor<'g> {
                 }
                 (slot, _) => Source::Slot(slot.copied().unwrap_or(usize::MAX)),
             };
-            let then = fusion.then.get(&node).copied();
-            steps.push(Step {
-                node,
-                then,
-                operands: operands.iter().copied().map(source).collect(),
-                results: graph.results(then.map_or(node, |(_, last)| last)).map(|v| slots.get(&v).copied()).collect(),
-                free: Vec::new(),
-            });
+            let operands = fusion.operands(graph, node).into_iter().map(source).collect();
+            let fused = fusion.products.remove(&node);
+            let results = graph.results(shown(node, fused.as_ref())).map(|v| slots.get(&v).copied()).collect();
+            steps.push(Step { node, fused, operands, results, free: Vec::new() });
         }
         for (slot, step) in last.iter().enumerate().filter_map(|(slot, step)| Some((slot, (*step)?))) {
             steps[step].free.push(slot);
@@ -152,7 +146,7 @@ impl<'g> Executor<'g> {
             outputs: outputs.collect(),
             inputs: graph.inputs().map(|v| slots.get(&v).copied()).collect(),
             slots: slots.len(),
-            prepared: made_anew(graph, &prepared),
+            prepared: made_anew(graph, &prepared) + fusion.packed as u64,
             custom: graph.outputs().iter().find_map(|o| opaque.get(&o.value.node).copied()),
             graph,
             steps,
@@ -234,8 +228,9 @@ impl<'g> Executor<'g> {
             let results = results.map_err(failed)?;
             let defined = self.graph.op(step.node).define(&results, &mut symbols);
             defined.map_err(|value| failed(EvalError::Kernel(format!("{value} is negative; expected an extent"))))?;
-            let shown = step.then.map_or(step.node, |(_, last)| last);
-            for ((v, slot), value) in self.graph.results(shown).zip(&step.results).zip(results) {
+            for ((v, slot), value) in
+                self.graph.results(shown(step.node, step.fused.as_ref())).zip(&step.results).zip(results)
+            {
                 observe(v, &value);
                 if let Some(slot) = slot {
                     values[*slot] = Some(value);
@@ -250,8 +245,9 @@ impl<'g> Executor<'g> {
         let operands: Option<SmallVec<[&Tensor; 4]>> = step.operands.iter().map(|s| s.value(values)).collect();
         let operands = operands.ok_or(EvalError::Unknown("an operand"))?;
         let (op, results) = (self.graph.op(step.node), self.graph.result_types(step.node));
-        if let Some((then, _)) = step.then {
-            return op.eval_then(&operands, then);
+        if let Some(Fused { padded, then, packed }) = &step.fused {
+            let op = padded.as_ref().map_or(op, |(op, _)| op);
+            return op.eval_then(&operands, then.map(|(then, _)| then), packed.as_ref());
         }
         // Graphs inside are run with symbols of their own.
         match op.bodies().is_empty().then(|| op.bind(symbols)).flatten() {
@@ -259,6 +255,11 @@ impl<'g> Executor<'g> {
             None => evaluate_node(op, &operands, &results),
         }
     }
+}
+
+/// The node whose results a step has.
+fn shown(node: NodeId, fused: Option<&Fused>) -> NodeId {
+    fused.and_then(|fused| fused.then).map_or(node, |(_, last)| last)
 }
 
 /// The nodes that cannot be evaluated: custom operators and the nodes that depend on one. Maps each node to the custom

@@ -2,6 +2,7 @@
 
 use smallvec::smallvec;
 
+use super::gemm::Packed;
 use super::then::Then;
 use super::{
     boxes, conv, dynamic, elementwise, index, integer, matmul, movement, norm, pool, recurrent, reduce, resize, sample,
@@ -49,13 +50,20 @@ macro_rules! evaluate {
 crate::for_each_op!(evaluate);
 
 impl Op {
-    /// As [`Op::eval`] for an operator with a result in `F32`, and a function of each element of it.
-    pub(crate) fn eval_then(&self, operands: &[&Tensor], then: Then) -> Result<Tensors, EvalError> {
+    /// As [`Op::eval`] for an operator with a result in `F32`, and a function of each element of it. With `packed`, the
+    /// second operand of a product is a matrix that is the same each time.
+    pub(crate) fn eval_then(
+        &self,
+        operands: &[&Tensor],
+        then: Option<Then>,
+        packed: Option<&Packed>,
+    ) -> Result<Tensors, EvalError> {
         match self {
-            Op::Conv(op) => conv::conv(op, operands, Some(then)),
-            Op::MatMul(op) => matmul::matmul(op, operands, Some(then)),
+            Op::Conv(op) => conv::conv(op, operands, then),
+            Op::MatMul(op) => matmul::matmul(op, operands, then, packed),
             op => {
                 let value = op.eval(operands)?.swap_remove(0);
+                let Some(then) = then else { return Ok(smallvec![value]) };
                 let mut elements = value.view::<f32>().into_owned();
                 then.apply(&mut elements);
                 Ok(smallvec![Tensor::of(value.ty().clone(), elements)])
@@ -218,7 +226,7 @@ impl Evaluate for Pool {
 
 impl Evaluate for MatMul {
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        matmul::matmul(self, operands, None)
+        matmul::matmul(self, operands, None, None)
     }
 
     fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {

@@ -1,9 +1,10 @@
 //! Matrix products, and how other contractions are expressed as matrix products.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
-use super::matrix::{Bias, View};
-use super::product::{Best, multiply};
+use super::matrix::{Bias, Panels, View};
+use super::product::{Best, multiply, multiply_panels, panels};
 use super::then::Then;
 use crate::error::EvalError;
 
@@ -20,6 +21,15 @@ pub(crate) fn gemm_then(
     bias: Bias<'_>,
     then: Option<Then>,
 ) -> Result<(), EvalError> {
+    check(out, a, b, bias)?;
+    if !out.is_empty() {
+        multiply(Best, out, a, b, bias, then);
+    }
+    Ok(())
+}
+
+/// Fails unless the sizes of the operands match.
+fn check(out: &[f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) -> Result<(), EvalError> {
     let biases = match bias {
         Bias::None => true,
         Bias::Rows(bias) | Bias::After(bias) => bias.len() == a.rows(),
@@ -28,10 +38,31 @@ pub(crate) fn gemm_then(
     if a.cols() != b.rows() || out.len() != a.rows() * b.cols() || !biases {
         return Err(EvalError::Kernel("the sizes of a product's operands differ".into()));
     }
-    if !out.is_empty() {
-        multiply(Best, out, a, b, bias, then);
-    }
     Ok(())
+}
+
+/// A right-hand side that is used many times. It is copied to panels for the first product with several rows.
+#[derive(Debug, Default)]
+pub(crate) struct Packed(OnceLock<Panels>);
+
+impl Packed {
+    /// As [`gemm_then`], for the same right-hand side each time.
+    pub(crate) fn gemm_then(
+        &self,
+        out: &mut [f32],
+        a: View<'_>,
+        b: View<'_>,
+        bias: Bias<'_>,
+        then: Option<Then>,
+    ) -> Result<(), EvalError> {
+        // Products of vectors have another order of sums.
+        if a.rows() < 2 || b.cols() < 2 || a.cols() == 0 {
+            return gemm_then(out, a, b, bias, then);
+        }
+        check(out, a, b, bias)?;
+        multiply_panels(Best, out, a, self.0.get_or_init(|| panels(Best, b)), bias, then);
+        Ok(())
+    }
 }
 
 /// Elements of a block of the right-hand side, so that it fits into the L2 cache.

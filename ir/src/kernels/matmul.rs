@@ -2,7 +2,7 @@
 
 use smallvec::smallvec;
 
-use super::gemm::gemm_then;
+use super::gemm::{Packed, gemm_then};
 use super::matrix::{Bias, View};
 use super::then::Then;
 use crate::error::EvalError;
@@ -68,7 +68,13 @@ impl Batches {
     }
 }
 
-pub(crate) fn matmul(op: &MatMul, operands: &[&Tensor], then: Option<Then>) -> Result<Tensors, EvalError> {
+/// With `packed`, the second operand is a matrix that is the same each time.
+pub(crate) fn matmul(
+    op: &MatMul,
+    operands: &[&Tensor],
+    then: Option<Then>,
+    packed: Option<&Packed>,
+) -> Result<Tensors, EvalError> {
     let (a, b) = (operands[0].view::<f32>(), operands[1].view::<f32>());
     let batches = Batches::of(op, &operands[0].dims(), &operands[1].dims());
     let [m, _, n] = batches.extents;
@@ -76,7 +82,11 @@ pub(crate) fn matmul(op: &MatMul, operands: &[&Tensor], then: Option<Then>) -> R
     let bias = operands.get(2).map(|t| t.view::<f32>());
     for (out, &(i, j)) in out.chunks_exact_mut((m * n).max(1)).zip(&batches.pairs) {
         let bias = bias.as_ref().map_or(Bias::None, |b| Bias::Cols(b));
-        gemm_then(out, batches.left(&a, i), batches.right(op, &b, j), bias, then)?;
+        let (left, right) = (batches.left(&a, i), batches.right(op, &b, j));
+        match packed {
+            Some(packed) => packed.gemm_then(out, left, right, bias, then)?,
+            None => gemm_then(out, left, right, bias, then)?,
+        }
     }
     Ok(smallvec![Tensor::from_vec(batches.shape, out)])
 }
@@ -90,7 +100,7 @@ mod tests {
     }
 
     fn product(transpose_b: bool, operands: &[&Tensor]) -> (Vec<usize>, Vec<f32>) {
-        let y = matmul(&MatMul { transpose_b }, operands, None).unwrap().remove(0);
+        let y = matmul(&MatMul { transpose_b }, operands, None, None).unwrap().remove(0);
         (y.dims(), y.view::<f32>().to_vec())
     }
 

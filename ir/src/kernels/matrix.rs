@@ -77,6 +77,12 @@ pub(crate) trait Right: Copy + Sync {
     /// True if [`Right::from`] has `width` elements from the first of `cols` columns on.
     fn is_direct(&self, cols: usize, width: usize) -> bool;
 
+    /// True if the rows of each panel follow each other, so that copying them to a panel gains nothing.
+    #[inline(always)]
+    fn is_packed(&self) -> bool {
+        false
+    }
+
     /// The elements of a row from a column on. They are contiguous.
     fn from(&self, row: usize, col: usize) -> &[f32];
 
@@ -138,24 +144,17 @@ impl Right for View<'_> {
             }
             return;
         }
-        /// Rows and columns of a block that is transposed in registers.
-        const BLOCK: usize = 8;
-        let whole = |extent: usize| if self.row_stride == 1 { extent / BLOCK * BLOCK } else { 0 };
+        // Squares of two rows and two columns, so that pairs are read and written. Columns are read from end to end.
+        let whole = |extent: usize| if self.row_stride == 1 { extent / 2 * 2 } else { 0 };
         let (height, wide) = (whole(rows.len()), whole(cols.len()));
-        // A few columns from end to end, so that they are read in order.
-        for first in (0..wide).step_by(BLOCK) {
-            for (to, k) in panel.chunks_exact_mut(BLOCK * width).zip((0..height).step_by(BLOCK)) {
-                let mut elements = [[0.0; BLOCK]; BLOCK];
-                for (j, column) in elements.iter_mut().enumerate() {
-                    let from = (cols.start + first + j) * self.col_stride + rows.start + k;
-                    column.copy_from_slice(&self.data[from..from + BLOCK]);
-                }
-                for (i, to) in to.chunks_exact_mut(width).enumerate() {
-                    let to = &mut to[first..first + BLOCK];
-                    for j in 0..BLOCK {
-                        to[j] = elements[j][i];
-                    }
-                }
+        for first in (0..wide).step_by(2) {
+            let column = |j: usize| {
+                let column = &self.data[(cols.start + first + j) * self.col_stride + rows.start..];
+                column[..height].as_chunks::<2>().0
+            };
+            for ((to, a), b) in panel.chunks_exact_mut(2 * width).zip(column(0)).zip(column(1)) {
+                (to[first], to[first + 1]) = (a[0], b[0]);
+                (to[width + first], to[width + first + 1]) = (a[1], b[1]);
             }
         }
         for (j, col) in cols.enumerate() {
@@ -164,6 +163,39 @@ impl Right for View<'_> {
             let to = panel.iter_mut().skip(done * width + j).step_by(width);
             to.zip(elements).for_each(|(to, &v)| *to = v);
         }
+    }
+}
+
+/// A matrix whose columns are divided into panels of `width` columns, one after another, each row by row. The last one is
+/// filled up.
+#[derive(Debug)]
+pub(crate) struct Panels {
+    pub(super) elements: Vec<f32>,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) width: usize,
+}
+
+impl Right for &Panels {
+    #[inline(always)]
+    fn cols(&self) -> usize {
+        self.cols
+    }
+
+    #[inline(always)]
+    fn is_direct(&self, _cols: usize, _width: usize) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn is_packed(&self) -> bool {
+        true
+    }
+
+    /// `col` is the first column of a panel.
+    #[inline(always)]
+    fn from(&self, row: usize, col: usize) -> &[f32] {
+        &self.elements[(col / self.width * self.rows + row) * self.width..]
     }
 }
 

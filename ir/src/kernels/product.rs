@@ -16,11 +16,11 @@ use std::cell::Cell;
 use rayon::prelude::*;
 use rten_simd::SimdOp;
 
-use super::matrix::{Bias, Right, View};
+use super::matrix::{Bias, Panels, Right, View};
 use super::then::Then;
 use dot::{AT_ONCE, Dots};
 pub(super) use tile::{FEW_ROWS, READ, store};
-use tile::{PanelWidth, Part, Product};
+use tile::{Pack, PanelWidth, Part, Product};
 
 /// The least number of multiplications for which another thread is worth its start.
 const TASK: usize = 1 << 20;
@@ -83,6 +83,23 @@ pub(super) fn multiply(
     }
 }
 
+/// The right-hand side of products with several rows, as [`multiply_panels`] needs it.
+pub(super) fn panels(on: impl Dispatch, b: View<'_>) -> Panels {
+    on.run(Pack(b))
+}
+
+/// As [`multiply`], for several rows and columns. `a` is row-major.
+pub(super) fn multiply_panels(
+    on: impl Dispatch,
+    out: &mut [f32],
+    a: View<'_>,
+    b: &Panels,
+    bias: Bias<'_>,
+    then: Option<Then>,
+) {
+    blocks(on, out, &Product { a, b, bias, then });
+}
+
 /// The rows `out` of a product, on this thread. `a` is row-major.
 pub(super) fn multiply_rows(out: Vec<&mut [f32]>, a: View<'_>, b: impl Right, bias: Bias<'_>, then: Option<Then>) {
     part(Best, out, [0, 0], b.cols(), &Product { a, b, bias, then });
@@ -118,7 +135,7 @@ fn finish(out: &mut [f32], bias: Bias<'_>, then: Option<Then>) {
 }
 
 /// A product of tiles. Tasks have their own columns or, where there are few, their own rows.
-fn blocks(on: impl Dispatch, out: &mut [f32], product: &Product<'_, View<'_>>) {
+fn blocks<R: Right>(on: impl Dispatch, out: &mut [f32], product: &Product<'_, R>) {
     let [rows, cols, depth] = [product.a.rows(), product.b.cols(), product.a.cols()];
     let tasks = tasks(rows * cols * depth);
     let lines = out.chunks_exact_mut(cols);
@@ -210,6 +227,11 @@ mod tests {
             all.push((name, bits(&out)));
         };
         add("best", &|out| multiply(Best, out, a, b, bias, None));
+        if a.rows() > 1 && b.cols() > 1 && a.is_row_major() {
+            add("panels", &|out| multiply_panels(Best, out, a, &panels(Best, b), bias, None));
+            let generic = On(rten_simd::isa::GenericIsa::new());
+            add("generic panels", &|out| multiply_panels(generic, out, a, &panels(generic, b), bias, None));
+        }
         add("generic", &|out| multiply(On(rten_simd::isa::GenericIsa::new()), out, a, b, bias, None));
         #[cfg(target_arch = "x86_64")]
         {

@@ -6,7 +6,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
 use super::super::fused::{Emulated, Fused, Native, fuses};
-use super::super::matrix::{Bias, Place, Places, Right, View, copy};
+use super::super::matrix::{Bias, Panels, Place, Places, Right, View, copy};
 use super::super::then::Then;
 
 /// Length of a block of the reduction axis. A panel of the right-hand side fits into the L1 cache. It is part of the
@@ -34,6 +34,24 @@ impl SimdOp for PanelWidth {
             8 => 24,
             lanes => 2 * lanes,
         }
+    }
+}
+
+/// Divides a matrix into panels.
+pub(super) struct Pack<'a>(pub(super) View<'a>);
+
+impl SimdOp for Pack<'_> {
+    type Output = Panels;
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) -> Panels {
+        let (b, width) = (self.0, PanelWidth.eval(isa));
+        let [rows, cols] = [b.rows(), b.cols()];
+        let mut elements = vec![0.0; cols.div_ceil(width) * rows * width];
+        for (i, panel) in elements.chunks_exact_mut((rows * width).max(1)).enumerate() {
+            b.pack(isa, panel, width, 0..rows, i * width..cols.min((i + 1) * width));
+        }
+        Panels { elements, rows, cols, width }
     }
 }
 
@@ -115,7 +133,7 @@ impl<R: Right> Part<'_, '_, R> {
             return self.rows::<I, F, TALL, WIDE>(isa, 0, &tile, |k| &panel[k * width..]);
         }
         let direct = |k: usize| b.from(depth.start + k, from);
-        if self.out.len() <= 2 * FEW_ROWS {
+        if b.is_packed() || self.out.len() <= 2 * FEW_ROWS {
             // Few rows do not repay packing.
             return self.rows::<I, F, TALL, WIDE>(isa, 0, &tile, direct);
         }
