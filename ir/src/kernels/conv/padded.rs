@@ -202,21 +202,27 @@ struct Lines {
     plane: usize,
     /// The distance of lines.
     period: usize,
-    /// For each phase of the width, the pixels of a line that are in the image, and the first of them there.
-    inside: SmallVec<[(Range<usize>, usize); 4]>,
+    /// The pixels of a line.
+    inside: Inside,
+}
+
+/// For each phase of an axis, which of some pixels of that phase are in the image, and where the first of these is there.
+type Inside = SmallVec<[(Range<usize>, usize); 4]>;
+
+/// Which of `count` pixels of a phase, from position `start` on, are in the image, and where the first of these is there.
+fn inside(g: &Geometry, axis: usize, start: usize, phase: usize, count: usize) -> (Range<usize>, usize) {
+    let (stride, before) = (g.stride[axis], g.before[axis]);
+    let first = start * stride + phase;
+    let start = before.saturating_sub(first).div_ceil(stride).min(count);
+    let end = (g.image[axis] + before).saturating_sub(first).div_ceil(stride).clamp(start, count);
+    (start..end, (first + start * stride).saturating_sub(before))
 }
 
 impl Lines {
     fn new(plan: &Plan, part: &Positions) -> Self {
         let (g, width, height) = (&plan.geometry, &plan.width, &plan.height);
         let all = part.columns.len() + width.extra;
-        let inside = width.phases.iter().map(|phase| {
-            let (first, stride) = (part.columns.start * g.stride[2] + phase, g.stride[2]);
-            let start = g.before[2].saturating_sub(first).div_ceil(stride).min(all);
-            let end = (g.image[2] + g.before[2]).saturating_sub(first).div_ceil(stride).clamp(start, all);
-            (start..end, (first + start * stride).saturating_sub(g.before[2]))
-        });
-        let inside: SmallVec<[(Range<usize>, usize); 4]> = inside.collect();
+        let inside: Inside = width.phases.iter().map(|phase| inside(g, 2, part.columns.start, *phase, all)).collect();
         // The padding behind a line is that in front of the next one.
         let shared = inside.iter().map(|(pixels, _)| pixels.start.min(all - pixels.end)).min().unwrap_or(0);
         let period = all - shared.min(width.extra);
@@ -245,37 +251,51 @@ impl SimdOp for Fill<'_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let Fill { plan, part, lines, image, to, padding } = self;
-        let (g, height) = (&plan.geometry, plan.height.extra + part.lines.len());
-        let line_length = part.columns.len() + plan.width.extra;
-        let mut at = 0;
+        let g = &plan.geometry;
+        let (below, pixels) = (g.stride[1] * g.image[2], g.image[1] * g.image[2]);
+        let count = part.lines.len() + plan.height.extra;
+        let heights: Inside =
+            plan.height.phases.iter().map(|phase| inside(g, 1, part.lines.start, *phase, count)).collect();
+        if padding {
+            // The last line is padded behind its plane.
+            to[lines.planes * lines.plane..][..plan.width.extra].fill(0.0);
+        }
+        let mut planes = to.chunks_exact_mut(lines.plane);
         for channel in image.chunks_exact(g.pixels()).take(g.channels) {
             for tap in 0..g.window[0] {
                 // Padding in front wraps around.
                 let z = (part.depth * g.stride[0] + tap * g.dilation[0]).wrapping_sub(g.before[0]);
-                for phase in &plan.height.phases {
-                    for (pixels, first) in &lines.inside {
-                        for i in 0..height {
-                            let y = ((part.lines.start + i) * g.stride[1] + phase).wrapping_sub(g.before[1]);
-                            let to = &mut to[at + i * lines.period..][..line_length];
-                            let inside = z < g.image[0] && y < g.image[1];
-                            if padding {
-                                let (start, end) = if inside { (pixels.start, pixels.end) } else { (0, 0) };
-                                to[..start].fill(0.0);
-                                to[end..].fill(0.0);
-                            }
-                            if !inside {
-                                continue;
-                            }
-                            let from = &channel[(z * g.image[1] + y) * g.image[2]..][..g.image[2]];
-                            if !pixels.is_empty() {
-                                gather(isa, &mut to[pixels.clone()], &from[*first..], g.stride[2]);
-                            }
+                for (height, y) in &heights {
+                    let height = if z < g.image[0] { height.clone() } else { 0..0 };
+                    for (width, first) in &lines.inside {
+                        let Some(to) = planes.next() else { return };
+                        if padding {
+                            pad(to, lines.period, &height, width);
                         }
-                        at += lines.plane;
+                        if width.is_empty() {
+                            continue;
+                        }
+                        let mut from = z.wrapping_mul(pixels).wrapping_add(y * g.image[2] + first);
+                        for i in height.clone() {
+                            let to = &mut to[i * lines.period + width.start..][..width.len()];
+                            gather(isa, to, &channel[from..], g.stride[2]);
+                            from += below;
+                        }
                     }
                 }
             }
         }
+    }
+}
+
+/// Sets the padding of a plane to 0: of each line what is outside of `width`, and the lines outside of `height`.
+#[inline(always)]
+fn pad(plane: &mut [f32], period: usize, height: &Range<usize>, width: &Range<usize>) {
+    plane[..height.start * period].fill(0.0);
+    plane[height.end * period..].fill(0.0);
+    for line in plane[height.start * period..height.end * period].chunks_exact_mut(period) {
+        line[..width.start].fill(0.0);
+        line[width.end..].fill(0.0);
     }
 }
 
@@ -303,10 +323,15 @@ impl Padded<'_> {
         [(self.columns - self.kept) / self.period + 1, self.kept]
     }
 
-    /// The elements of a row from the first column of a line on.
+    /// Where a row begins.
+    pub(super) fn start(&self, row: usize) -> usize {
+        self.rows[row]
+    }
+
+    /// The elements from the first column of a line on, for a row that begins at 0.
     #[inline(always)]
-    pub(super) fn line(&self, row: usize, line: usize) -> &[f32] {
-        &self.elements[self.rows[row] + line * self.period..]
+    pub(super) fn line(&self, line: usize) -> &[f32] {
+        &self.elements[line * self.period..]
     }
 }
 

@@ -9,6 +9,9 @@ use super::padded::Padded;
 /// Lines of the result that are computed at once, so that lines of the image are read once for several of them.
 const LINES: usize = 4;
 
+/// The fewest columns of the result for which lines are computed one by one. Fewer do not fill vectors.
+const COLUMNS: usize = 10;
+
 /// A window of a few taps along height and width, whose strides are equal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Square {
@@ -20,7 +23,8 @@ pub(super) struct Square {
 pub(super) fn window(g: &Geometry) -> Option<Square> {
     let ([depth, height, width], [_, stride, other]) = (g.window, g.stride);
     let equal = depth == 1 && height == width && stride == other && g.dilation[1..] == [1, 1];
-    (equal && matches!(height, 3 | 5) && matches!(stride, 1 | 2)).then_some(Square { size: height, stride })
+    let wide = g.steps[2] >= COLUMNS;
+    (equal && wide && matches!(height, 3 | 5) && matches!(stride, 1 | 2)).then_some(Square { size: height, stride })
 }
 
 impl Square {
@@ -38,6 +42,8 @@ impl Square {
 /// The sums of a channel, for a window of `SIZE` times `SIZE` taps.
 struct Sums<'a, const SIZE: usize, const STRIDE: usize> {
     image: Padded<'a>,
+    /// Where the taps of each phase of the height begin in the image.
+    taps: [[usize; SIZE]; STRIDE],
     weights: [[f32; SIZE]; SIZE],
     start: f32,
     out: &'a mut [f32],
@@ -46,7 +52,8 @@ struct Sums<'a, const SIZE: usize, const STRIDE: usize> {
 impl<'a, const SIZE: usize, const STRIDE: usize> Sums<'a, SIZE, STRIDE> {
     fn new(image: Padded<'a>, weights: &[f32], start: f32, out: &'a mut [f32]) -> Self {
         let weights = std::array::from_fn(|y| std::array::from_fn(|x| weights[y * SIZE + x]));
-        Sums { image, weights, start, out }
+        let taps = std::array::from_fn(|y| std::array::from_fn(|x| image.start(y * SIZE + x)));
+        Sums { image, taps, weights, start, out }
     }
 }
 
@@ -129,17 +136,18 @@ impl<const SIZE: usize, const STRIDE: usize> Sums<'_, SIZE, STRIDE> {
         column: usize,
     ) {
         let ops = isa.f32();
+        let line = self.image.line(line + Y / STRIDE);
         for x in 0..SIZE {
-            let from = &self.image.line(Y % STRIDE * SIZE + x, line + Y / STRIDE)[column..][..WIDE * ops.len()];
+            let from = &line[self.taps[Y % STRIDE][x] + column..][..WIDE * ops.len()];
             let mut pixels = [ops.zero(); WIDE];
             for j in 0..WIDE {
                 pixels[j] = ops.load(&from[j * ops.len()..]);
             }
-            for i in 0..ROWS {
+            for (i, sums) in sums.iter_mut().enumerate() {
                 if STRIDE * i <= Y && Y < STRIDE * i + SIZE {
                     let weight = ops.splat(self.weights[Y - STRIDE * i][x]);
-                    for j in 0..WIDE {
-                        sums[i][j] = ops.add(sums[i][j], ops.mul(weight, pixels[j]));
+                    for (sum, &pixel) in sums.iter_mut().zip(&pixels) {
+                        *sum = ops.add(*sum, ops.mul(weight, pixel));
                     }
                 }
             }
