@@ -54,8 +54,8 @@ pub struct Context<'a> {
     pub values: Vec<(ValueId, ValueId)>,
     /// Contractions of the calibrated graph for which weight rounding loses most of the input channels.
     pub lost_inputs: Vec<NodeId>,
-    /// The number of activations whose channels quantization scaled.
-    pub smoothed: usize,
+    /// The graph before quantization with scaled channels, if quantization scaled some.
+    pub scaled: Option<Graph>,
     /// What each node computes with after quantization, and why, in the order of the graph before quantization.
     pub decisions: Vec<Decision>,
     /// Which rewrites were applied, and why others were not.
@@ -73,7 +73,7 @@ impl<'a> Context<'a> {
             diagnostics: Vec::new(),
             values: Vec::new(),
             lost_inputs: Vec::new(),
-            smoothed: 0,
+            scaled: None,
             decisions: Vec::new(),
             rewrites: Rewrites::default(),
         }

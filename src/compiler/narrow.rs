@@ -291,8 +291,8 @@ impl<'a> Narrowing<'a> {
         if variant.trial.precision == Precision::W4A32 && self.facts.given == Given::Nothing {
             cx.diagnostics.extend(self.wider_weights(&graph, target));
         }
-        let Context { values, lost_inputs, decisions, smoothed, diagnostics, .. } = cx;
-        let quantized = Quantized { graph, values, lost_inputs, decisions, smoothed };
+        let Context { values, lost_inputs, decisions, scaled, diagnostics, .. } = cx;
+        let quantized = Quantized { graph, values, lost_inputs, decisions, scaled };
         let Variant { dynamic, compensate, smooth, .. } = *variant;
         Ok(Narrowed { place, dynamic, compensate, smooth, quantized, shown: kept, diagnostics })
     }

@@ -35,7 +35,7 @@ impl Narrowing<'_> {
     pub(super) fn alternatives(&self, narrowed: &[Narrowed], shown: &[PassId]) -> Result<Vec<Alternatives>, Failure> {
         let of = |n: &Narrowed| {
             let unscaled = Variant { smooth: false, ..Variant::asked(self.options) };
-            let unscaled = (n.quantized.smoothed > 0).then(|| self.narrow(n.place, &unscaled, shown)).transpose()?;
+            let unscaled = n.quantized.scaled.is_some().then(|| self.narrow(n.place, &unscaled, shown)).transpose()?;
             Ok(Alternatives { unscaled, ..self.of_scaled(n, shown)? })
         };
         narrowed.par_iter().map(of).collect()

@@ -72,7 +72,7 @@ pub fn half_values(
         b.new.add_output(output.name.clone(), v);
     }
     b.new.verify().map_err(|error| PassError::Verify { pass: "half-values", error })?;
-    Ok(Quantized { graph: b.new, values: b.values, lost_inputs: Vec::new(), decisions: Vec::new(), smoothed: 0 })
+    Ok(Quantized { graph: b.new, values: b.values, lost_inputs: Vec::new(), decisions: Vec::new(), scaled: None })
 }
 
 /// The nodes that compute in 16-bit floats.

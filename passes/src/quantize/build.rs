@@ -65,7 +65,7 @@ pub(super) fn build(
         let v = b.output(output, &options.interface)?;
         b.new.add_output(output.name.clone(), v);
     }
-    Ok(Quantized { graph: b.new, values: b.values, lost_inputs: b.lost_inputs, decisions: Vec::new(), smoothed: 0 })
+    Ok(Quantized { graph: b.new, values: b.values, lost_inputs: b.lost_inputs, decisions: Vec::new(), scaled: None })
 }
 
 /// The factor by which activations of a channel may exceed those seen in calibration.

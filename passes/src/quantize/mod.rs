@@ -16,6 +16,7 @@ use crate::calibrate::CalibrationTable;
 use crate::decisions::Decision;
 use crate::pass::PassError;
 
+mod alone;
 mod build;
 mod candidates;
 mod compensate;
@@ -37,6 +38,7 @@ mod tests;
 mod units;
 mod weights;
 
+pub use alone::{Rounded, rounded_alone};
 pub use candidates::{matches, unmatched};
 pub use complete::{complete, lacks_qparams};
 pub use given::dequantize_weights;
@@ -200,8 +202,8 @@ pub struct Quantized {
     pub lost_inputs: Vec<NodeId>,
     /// What each node of the float graph computes with after quantization, and why.
     pub decisions: Vec<Decision>,
-    /// The number of activations whose channels are scaled.
-    pub smoothed: usize,
+    /// The float graph with the scaled channels, if there are some. Node ids are those of the float graph.
+    pub scaled: Option<Graph>,
 }
 
 /// Quantizes a float graph. `ranges` is the calibration table of the same graph; it may be empty if only weights are
@@ -216,13 +218,13 @@ pub fn quantize(
     options: &Options,
 ) -> Result<Quantized, PassError> {
     let mut plan = plan::plan(g, target, ranges, options, &FxHashSet::default());
-    if let Some(smooth::Smoothed { graph, ranges, activations }) = smoothed(g, target, ranges, options, &plan)? {
+    if let Some(smooth::Smoothed { graph, ranges }) = smoothed(g, target, ranges, options, &plan)? {
         let plain = Options { smooth: false, ..options.clone() };
         let mut quantized = quantize(&graph, target, &ranges, &plain)?;
         let known: FxHashSet<NodeId> = g.order().into_iter().collect();
         quantized.values.retain(|(v, _)| known.contains(&v.node));
         quantized.lost_inputs.retain(|n| known.contains(n));
-        return Ok(Quantized { smoothed: activations, ..quantized });
+        return Ok(Quantized { scaled: Some(graph), ..quantized });
     }
     let qparams = parameters_of(g, target, options, &mut plan);
     let mut quantized = build::build(g, target, options, ranges, &plan, &qparams)?;

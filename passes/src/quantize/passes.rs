@@ -104,7 +104,7 @@ impl Quantized {
         *g = self.graph;
         cx.values = self.values;
         cx.lost_inputs = self.lost_inputs;
-        cx.smoothed = self.smoothed;
+        cx.scaled = self.scaled;
         cx.decisions = self.decisions;
     }
 }

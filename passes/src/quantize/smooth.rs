@@ -31,8 +31,6 @@ const GAIN_OF_NODE: f64 = 1.0;
 pub(super) struct Smoothed {
     pub(super) graph: Graph,
     pub(super) ranges: CalibrationTable,
-    /// The number of activations whose channels are scaled.
-    pub(super) activations: usize,
 }
 
 /// The graph `g` with scaled channels where the products that read them lose less for it; `None` if there are none. Only the
@@ -53,8 +51,8 @@ pub(super) fn smoothed(
     if all.is_empty() {
         return Ok(None);
     }
-    let mut smoothed = Smoothed { graph: g.clone(), ranges: ranges.clone(), activations: all.len() };
-    let Smoothed { graph, ranges: table, .. } = &mut smoothed;
+    let mut smoothed = Smoothed { graph: g.clone(), ranges: ranges.clone() };
+    let Smoothed { graph, ranges: table } = &mut smoothed;
     for (scalable, scales) in all {
         let inverse = inverse(&scales);
         for pair in scalable.apply(graph, &scales)?.into_iter().rev() {

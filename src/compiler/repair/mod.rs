@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use qcc_ir::eval::Executor;
-use qcc_ir::{Graph, NodeId, Tensor};
-use qcc_passes::PassId;
-use qcc_passes::quality::{self as fidelity, Fidelity, OutputKind, OutputQuality, Reference, as_inputs};
-use qcc_passes::quantize::{Dynamic, Raised, Unit, may_be_dynamic, units};
+use qcc_ir::{Graph, NodeId, Symbols, Tensor};
+use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, OutputKind, OutputQuality, Reference, as_inputs};
+use qcc_passes::quantize::{Dynamic, Raised, Unit, may_be_dynamic, rounded_alone, units};
+use qcc_passes::{PassError, PassId};
 use rayon::prelude::*;
 
 use crate::compiler::narrow::{Narrowed, Narrowing, Repaired, failed};
@@ -109,7 +109,9 @@ impl Narrowing<'_> {
         if units.is_empty() {
             return Ok(Repaired::default());
         }
-        let run = cost_of_run(float) + float.order().len() as u64 * PER_NODE;
+        let extents = float.typical_extents_beside(&evidence.extents(self.source));
+        let typical = at(float, &extents);
+        let run = cost_of_run(&typical) + float.order().len() as u64 * PER_NODE;
         let plan = match spare {
             true => Plan::of_spare(run, units.len(), compared.len()),
             false => Some(Plan::of(self.options.effort, run, units.len(), compared.len())),
@@ -122,10 +124,12 @@ impl Narrowing<'_> {
         let mut repairer = Repairer {
             narrowing: self,
             narrowed,
-            float: float.typical(),
-            whole: (cost::latency(float, self.targets[place]), cost::weight_bytes(float)),
+            whole: (cost::latency(&typical, self.targets[place]), cost::weight_bytes(float)),
+            float: typical,
+            extents,
             units,
             spare,
+            long: spare::is_long(run),
             reference,
             shares: Vec::new(),
             evaluated: 0,
@@ -200,13 +204,17 @@ impl Narrowing<'_> {
 struct Repairer<'a> {
     narrowing: &'a Narrowing<'a>,
     narrowed: &'a Narrowed,
-    /// The float graph at typical extents.
+    /// The float graph at the extents of the data, or typical ones.
     float: Cow<'a, Graph>,
+    /// These extents.
+    extents: Symbols,
     /// The latency of the float graph in milliseconds, and the bytes of its constants.
     whole: (f64, u64),
     units: Vec<Unit>,
     /// Only parts that [cost next to nothing](spare) are kept.
     spare: bool,
+    /// A run of the model takes long.
+    long: bool,
     reference: Reference<'a>,
     /// The share of the noise that each part adds, once it is measured.
     shares: Vec<f64>,
@@ -405,6 +413,25 @@ impl Repairer<'_> {
         Ok(all)
     }
 
+    /// The quality of the float model with each set of parts rounded, and nothing else, on the first `count` samples of the
+    /// search.
+    fn alone(&mut self, sets: &[Vec<usize>], count: usize) -> Result<Vec<Fidelity>, Failure> {
+        let (place, narrowed) = (self.narrowed.place, self.narrowed);
+        self.evaluated += sets.len();
+        let float = &self.narrowing.floats[place];
+        let mut all = Vec::new();
+        for sets in sets.chunks(AT_ONCE) {
+            let nodes = |set: &Vec<usize>| -> Vec<NodeId> {
+                set.iter().flat_map(|&i| self.units[i].nodes.iter().copied()).collect()
+            };
+            let rounded = sets.par_iter().map(|set| rounded_alone(float, &narrowed.quantized, &nodes(set)));
+            let rounded = rounded.collect::<Result<Vec<_>, _>>().map_err(PassError::from)?;
+            let compiled = rounded.iter().map(|r| Compiled { place, float, graph: &r.graph, values: &r.values });
+            all.extend(self.reference.compare(&compiled.collect::<Vec<_>>(), count).map_err(failed)?);
+        }
+        Ok(all)
+    }
+
     fn choice(&self, part: usize, kept: Kept, noise_share: f64) -> Choice {
         let unit = &self.units[part];
         Choice {
@@ -414,6 +441,11 @@ impl Repairer<'_> {
             cost_ms: self.latency(unit, kept),
         }
     }
+}
+
+/// The graph at these extents.
+fn at<'g>(g: &'g Graph, extents: &Symbols) -> Cow<'g, Graph> {
+    if g.is_open() { Cow::Owned(g.bound(extents)) } else { Cow::Borrowed(g) }
 }
 
 /// What is not quantized.

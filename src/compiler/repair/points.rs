@@ -3,16 +3,13 @@
 use qcc_passes::quality::Fidelity;
 use qcc_passes::quantize::Raised;
 
-use super::{Best, KINDS, Kept, Repairer, told};
+use super::{Best, KINDS, Kept, Repairer, at, told};
 use crate::compiler::narrow::Narrowed;
 use crate::cost;
 use crate::data::Samples;
 use crate::options::Budget;
 use crate::outcome::Failure;
 use crate::quality::{Found, Goal, OutputReport, ParetoPoint, by_gain};
-
-/// The share of the noise that a part adds that is kept although nothing is required.
-const LEAST_SHARE: f64 = 0.01;
 
 /// The share of the noise that the last point removes: 20 dB.
 const LEAST_LEFT: f64 = 0.01;
@@ -35,29 +32,18 @@ impl Repairer<'_> {
         compared: &Samples,
     ) -> Result<Option<Best>, Failure> {
         let mut least = self.noise(goal, &[], self.kept(Raised::Activations))?;
-        self.least_noise(budget, &KINDS.map(|raised| self.kept(raised)), &mut least, goal, compared)
-    }
-
-    /// The best model within the budget, with what may be kept of its parts, if it has less noise than `least`, which becomes its own.
-    pub(super) fn least_noise(
-        &mut self,
-        budget: Budget,
-        kinds: &[Kept],
-        least: &mut f64,
-        goal: &Goal,
-        compared: &Samples,
-    ) -> Result<Option<Best>, Failure> {
         let (gate, mut best) = (self.narrowing.options.gate, None);
-        for &kept in kinds {
-            let chosen = self.largest(budget, kept)?;
+        for kept in KINDS.map(|raised| self.kept(raised)) {
+            let mut chosen = by_gain(&self.parts(kept), &self.shares);
+            chosen.truncate(self.largest(&chosen, budget, kept)?);
             if chosen.is_empty() {
                 continue;
             }
             let noise = self.noise(goal, &chosen, kept)?;
-            if noise < *least {
+            if noise < least {
                 let quality = self.quality(&chosen, kept, compared)?;
                 let reached = !Goal::is_missed(gate, &quality) || gate.is_open();
-                (*least, best) = (noise, Some(Best { found: Found { chosen, reached }, kept, quality }));
+                (least, best) = (noise, Some(Best { found: Found { chosen, reached }, kept, quality }));
             }
         }
         Ok(best)
@@ -69,21 +55,10 @@ impl Repairer<'_> {
         Ok(found.iter().map(|found| goal.noise(found)).sum())
     }
 
-    /// The most parts by gain per cost that are within the budget. The cost of a model is that of its graph: those of its
-    /// parts are estimates.
-    fn largest(&self, budget: Budget, kept: Kept) -> Result<Vec<usize>, Failure> {
-        let mut order = by_gain(&self.parts(kept), &self.shares);
+    /// The number of the first parts in an order that are within the budget. The cost of a model is that of its graph: those of
+    /// its parts are estimates.
+    pub(super) fn largest(&self, order: &[usize], budget: Budget, kept: Kept) -> Result<usize, Failure> {
         let own = self.cost_of(self.narrowed);
-        if self.spare {
-            let (most, mut cost) = (budget.latency.map(|factor| (factor - 1.0) * own.0), 0.0);
-            order.retain(|&i| self.shares[i] >= LEAST_SHARE);
-            let costs = order.iter().map(|&i| {
-                cost += self.latency(&self.units[i], kept);
-                cost
-            });
-            let within = costs.take_while(|&cost| most.is_none_or(|most| cost <= most)).count();
-            order.truncate(within);
-        }
         let (mut low, mut high) = (0, order.len() + 1);
         while high - low > 1 {
             let middle = usize::midpoint(low, high);
@@ -92,11 +67,11 @@ impl Repairer<'_> {
                 false => high = middle,
             }
         }
-        Ok(order[..low].to_vec())
+        Ok(low)
     }
 
     /// True if a model is within the budget, where `own` is the cost of the one that is quantized throughout.
-    fn fits(&self, set: &[usize], kept: Kept, budget: Budget, own: (f64, u64)) -> Result<bool, Failure> {
+    pub(super) fn fits(&self, set: &[usize], kept: Kept, budget: Budget, own: (f64, u64)) -> Result<bool, Failure> {
         let new = self.cost_of(&self.with(set, kept)?);
         let within = |factor: Option<f64>, new: f64, own: f64| factor.is_none_or(|factor| new <= factor * own);
         Ok(within(budget.latency, new.0, own.0) && within(budget.size, new.1 as f64, own.1 as f64))
@@ -105,7 +80,7 @@ impl Repairer<'_> {
     /// The latency proxy in milliseconds and the bytes of constants of a model.
     pub(super) fn cost_of(&self, narrowed: &Narrowed) -> (f64, u64) {
         let (graph, target) = (&narrowed.quantized.graph, self.narrowing.targets[narrowed.place]);
-        (cost::latency(graph, target), cost::weight_bytes(graph))
+        (cost::latency(&at(graph, &self.extents), target), cost::weight_bytes(graph))
     }
 
     /// At most `most` models with more and more parts in higher precision, by latency, none of which is worse and slower than

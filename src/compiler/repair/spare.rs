@@ -5,13 +5,13 @@ use qcc_ir::ops::{Op, QuantRule};
 use qcc_passes::quality::Fidelity;
 use qcc_passes::quantize::Raised;
 
-use super::{Best, KINDS, MOST_GROUPS, Narrowing, Plan, Repairer};
+use super::{Best, KINDS, Kept, MOST_GROUPS, Narrowing, Plan, Repairer};
 use crate::compiler::narrow::Narrowed;
 use crate::data::Samples;
 use crate::options::Budget;
 use crate::outcome::Failure;
 use crate::precision::Precision;
-use crate::quality::{Goal, OutputReport, agree_as_often};
+use crate::quality::{Found, Goal, OutputReport, agree_as_often, by_gain, shares};
 
 /// What these parts may cost. The latency of the graph does not tell what some kernels lose between others, and the costs of
 /// the parts do not tell what conversions they save: neither may exceed it.
@@ -27,26 +27,64 @@ const LEFT_BY_DYNAMIC: f64 = 0.5;
 const ENOUGH_AGREEMENT: f64 = 99.8;
 const ENOUGH: f64 = 30.0;
 
-/// The multiplications of evaluated models that the search may take, and the fewest runs on one sample that tell enough.
+/// The noise that may be left of a model that takes long to evaluate, which is measured on less: two decibels less.
+const LEFT_OF_LONG: f64 = 0.63;
+
+/// The multiplications of evaluated models that the search may take, and the fewest runs on one sample with which each part is
+/// measured in a model whose other parts are in higher precision.
 const ALLOWED: u64 = 20_000_000_000;
 const FEWEST_RUNS: usize = 60;
 
-/// The most models that are evaluated on all samples of the search: the own one twice, and one for each kind of what is kept.
+/// The multiplications for models that take longer: those of groups of parts, and those where each part can be measured on
+/// `FEW` samples. Float models in which a part is rounded have much in common, which is evaluated once.
+const ALLOWED_FOR_GROUPS: u64 = 50_000_000_000;
+const ALLOWED_FOR_EACH: u64 = 80_000_000_000;
+const FEW: usize = 2;
+
+/// The fewest groups of parts that tell enough.
+const FEWEST_GROUPS: usize = 6;
+
+/// The most sets of parts that are checked on all samples of the search, and the model without any.
 const CHECKS: usize = 3 + KINDS.len();
 
-/// The most samples of the search. One is enough for a part.
+/// The most samples of the search.
 const MOST_SAMPLES: usize = 8;
+
+/// The sum of the noises that parts add alone, as a share of what they add together, below which they amplify each other:
+/// then what each adds is measured among the others.
+const ADDITIVE: f64 = 0.5;
+
+/// The share of the noise that a part must add.
+const LEAST_SHARE: f64 = 0.01;
+
+/// The most parts that are tried behind those that are too expensive.
+const MOST_TRIALS: usize = 3;
+
+/// The number of runs of this cost.
+fn runs(allowed: u64, run: u64) -> usize {
+    usize::try_from(allowed / run.max(1)).unwrap_or(usize::MAX)
+}
+
+/// True if a run of the model is so long that its parts are rounded alone to measure them.
+pub(super) fn is_long(run: u64) -> bool {
+    runs(ALLOWED, run) < FEWEST_RUNS
+}
 
 impl Plan {
     /// The plan for the search for such parts; `None` if the model is too large for it.
     pub(super) fn of_spare(run: u64, parts: usize, samples: usize) -> Option<Self> {
-        let runs = usize::try_from(ALLOWED / run.max(1)).unwrap_or(usize::MAX);
-        if runs < FEWEST_RUNS {
-            return None;
-        }
-        let samples = samples.min(runs / 2 / CHECKS).clamp(1, MOST_SAMPLES);
-        let groups = (runs - CHECKS * samples).min(parts.min(MOST_GROUPS)).max(1);
-        Some(Plan { groups, few: 1, checks: CHECKS, samples })
+        let each = parts.clamp(1, MOST_GROUPS);
+        let (allowed, few) = match is_long(run) {
+            false => (ALLOWED, 1),
+            true if runs(ALLOWED_FOR_EACH, run) / each >= FEW => {
+                let samples = samples.clamp(1, MOST_SAMPLES);
+                return Some(Plan { groups: each, few: FEW.min(samples), checks: CHECKS, samples });
+            }
+            true => (ALLOWED_FOR_GROUPS, 1),
+        };
+        let samples = samples.min(runs(allowed, run) / 2 / CHECKS).clamp(1, MOST_SAMPLES);
+        let groups = runs(allowed, run).saturating_sub(CHECKS * samples);
+        (groups >= FEWEST_GROUPS).then_some(Plan { groups: groups.min(each), few, checks: CHECKS, samples })
     }
 }
 
@@ -70,20 +108,57 @@ impl Narrowing<'_> {
 }
 
 impl Repairer<'_> {
-    /// Measures the share of the noise that each of the cheapest parts adds, alone quantized. Others are not kept.
+    /// Measures the share of the noise that each of the cheapest parts adds. Others are not kept.
     pub(super) fn measure_cheapest(&mut self, plan: &Plan, goal: &Goal) -> Result<(), Failure> {
-        let kept = self.kept(Raised::Weights);
-        let costs: Vec<f64> = self.parts(kept).iter().map(|part| part.cost).collect();
-        let mut order: Vec<usize> = (0..costs.len()).collect();
-        order.sort_by(|&a, &b| costs[a].total_cmp(&costs[b]).then(a.cmp(&b)));
-        order.truncate(plan.groups);
-        let others = |&part: &usize| (0..costs.len()).filter(|&i| i != part).collect();
-        let found = self.measured(&order.iter().map(others).collect::<Vec<Vec<usize>>>(), kept, plan.few)?;
-        self.shares = vec![0.0; costs.len()];
-        for (part, alone) in order.into_iter().zip(found) {
-            self.shares[part] = goal.noise(&alone) / alone.outputs.len().max(1) as f64;
+        let parts = self.parts(self.kept(Raised::Weights));
+        if plan.groups < parts.len().min(MOST_GROUPS) && self.long {
+            self.shares = shares(&parts, plan.groups, &mut |groups| {
+                let found = self.alone(groups, plan.few)?;
+                Ok::<_, Failure>(found.iter().map(|f| goal.noise(f)).collect())
+            })?;
+            return Ok(());
+        }
+        let mut cheap: Vec<usize> = (0..parts.len()).collect();
+        cheap.sort_by(|&a, &b| parts[a].cost.total_cmp(&parts[b].cost).then(a.cmp(&b)));
+        cheap.truncate(plan.groups);
+        let found = if self.long { self.amplified(&mut cheap, plan, goal)? } else { self.others(&cheap, plan, goal)? };
+        self.shares = vec![0.0; parts.len()];
+        for (part, share) in cheap.into_iter().zip(found) {
+            self.shares[part] = share;
         }
         Ok(())
+    }
+
+    /// The noise that each part adds in a model whose other parts are in higher precision.
+    fn others(&mut self, cheap: &[usize], plan: &Plan, goal: &Goal) -> Result<Vec<f64>, Failure> {
+        let others = |&part: &usize| (0..self.units.len()).filter(|&i| i != part).collect();
+        let sets: Vec<Vec<usize>> = cheap.iter().map(others).collect();
+        let found = self.measured(&sets, self.kept(Raised::Weights), plan.few)?;
+        Ok(found.iter().map(|f| goal.noise(f) / f.outputs.len().max(1) as f64).collect())
+    }
+
+    /// The noise that each affordable part adds to the float model, or removes from the quantized one where parts amplify each
+    /// other.
+    fn amplified(&mut self, cheap: &mut Vec<usize>, plan: &Plan, goal: &Goal) -> Result<Vec<f64>, Failure> {
+        let kept = self.kept(Raised::Weights);
+        let most = self.most_milliseconds();
+        cheap.retain(|&i| self.latency(&self.units[i], kept) <= most);
+        // Neighbours have more in common.
+        cheap.sort_unstable();
+        let sets: Vec<Vec<usize>> = cheap.iter().map(|&part| vec![part]).collect();
+        let found = self.measured(&[Vec::new()], self.kept(KINDS[0]), plan.few)?;
+        let own = found.iter().map(|f| goal.noise(f)).sum::<f64>().max(f64::MIN_POSITIVE);
+        let alone: Vec<f64> = self.alone(&sets, plan.few)?.iter().map(|f| goal.noise(f) / own).collect();
+        if alone.iter().sum::<f64>() >= ADDITIVE {
+            return Ok(alone);
+        }
+        let without = self.measured(&sets, kept, plan.few)?;
+        Ok(without.iter().map(|f| (1.0 - goal.noise(f) / own).max(0.0)).collect())
+    }
+
+    /// What parts may cost together.
+    fn most_milliseconds(&self) -> f64 {
+        BUDGET.latency.map_or(f64::INFINITY, |factor| (factor - 1.0) * self.cost_of(self.narrowed).0)
     }
 
     /// The model with such parts in higher precision, if its outputs gain by them.
@@ -95,15 +170,70 @@ impl Repairer<'_> {
     ) -> Result<Option<Best>, Failure> {
         let own_noise = self.noise(goal, &[], self.kept(KINDS[0]))?;
         let all = KINDS.map(|raised| self.kept(raised));
-        let (mut least, mut best) = (LEFT * own_noise, None);
-        let without = self.without_dynamic();
-        if let Some(kept) = without {
-            best = self.least_noise(BUDGET, &[kept], &mut least, goal, compared)?;
+        let left = if self.long { LEFT_OF_LONG } else { LEFT };
+        let (mut least, mut best) = (left * own_noise, None);
+        if let Some(kept) = self.without_dynamic() {
+            best = self.least_noise(&[kept], &mut least, goal)?;
             least = LEFT_BY_DYNAMIC * if best.is_some() { least } else { own_noise };
         }
-        best = self.least_noise(BUDGET, &all, &mut least, goal, compared)?.or(best);
+        let Some((chosen, kept)) = self.least_noise(&all, &mut least, goal)?.or(best) else { return Ok(None) };
+        let quality = self.quality(&chosen, kept, compared)?;
         let reports = |found: &Fidelity| found.outputs.iter().map(OutputReport::of).collect::<Vec<_>>();
-        Ok(best.filter(|best| agree_as_often(&reports(&best.quality), &reports(own))))
+        let (better, before) = (reports(&quality), reports(own));
+        let pairs = better.iter().zip(&before).filter_map(|(a, b)| Some(a.deviation.sqnr? - b.deviation.sqnr?));
+        // Those samples are others than these of the search.
+        let as_good = agree_as_often(&better, &before) && pairs.sum::<f64>() >= 0.0;
+        Ok(as_good.then_some(Best { found: Found { chosen, reached: true }, kept, quality }))
+    }
+
+    /// The cheap parts, with what may be kept of them, with which the model has less noise than `least`, which becomes its own:
+    /// all that are within the budget, or the first half of these where they amplify each other's noise.
+    fn least_noise(
+        &mut self,
+        kinds: &[Kept],
+        least: &mut f64,
+        goal: &Goal,
+    ) -> Result<Option<(Vec<usize>, Kept)>, Failure> {
+        let mut best = None;
+        for &kept in kinds {
+            let all = self.within(kept)?;
+            let half = if self.long { all.len() / 2 } else { 0 };
+            for chosen in [&all[..], &all[..half]] {
+                if chosen.is_empty() {
+                    continue;
+                }
+                let noise = self.noise(goal, chosen, kept)?;
+                if noise < *least {
+                    (*least, best) = (noise, Some((chosen.to_vec(), kept)));
+                }
+            }
+        }
+        Ok(best)
+    }
+
+    /// Parts by gain per cost that are together within the budget. The costs of parts do not tell what conversions neighbours
+    /// save, and that of the model does not tell what kernels lose between others: both are counted.
+    fn within(&self, kept: Kept) -> Result<Vec<usize>, Failure> {
+        let (own, most, mut cost) = (self.cost_of(self.narrowed), self.most_milliseconds(), 0.0);
+        let mut order = by_gain(&self.parts(kept), &self.shares);
+        order.retain(|&i| self.shares[i] >= LEAST_SHARE);
+        let mut full = false;
+        order.retain(|&i| {
+            let more = self.latency(&self.units[i], kept);
+            let is = cost + more <= most && !full;
+            cost += if is { more } else { 0.0 };
+            full |= !is && !self.long;
+            is
+        });
+        let rest = order.split_off(self.largest(&order, BUDGET, kept)?);
+        let trials = if self.long { MOST_TRIALS } else { 0 };
+        for i in rest.into_iter().skip(1).take(trials) {
+            order.push(i);
+            if !self.fits(&order, kept, BUDGET, own)? {
+                order.pop();
+            }
+        }
+        Ok(order)
     }
 }
 
@@ -141,9 +271,14 @@ mod tests {
 
     #[test]
     fn plans_take_what_is_allowed() {
-        assert_eq!(Plan::of_spare(500_000_000, 100, 8), None);
+        let cost = |p: &Plan, run: u64| (p.groups * p.few + p.checks * p.samples) as u64 * run;
+        assert_eq!(Plan::of_spare(5_000_000_000, 100, 8), None);
+        let large = Plan::of_spare(2_800_000_000, 140, 3).unwrap();
+        assert!(large.groups >= FEWEST_GROUPS && cost(&large, 2_800_000_000) <= ALLOWED_FOR_GROUPS, "{large:?}");
+        let each = Plan::of_spare(500_000_000, 70, 8).unwrap();
+        assert_eq!((each.groups, each.few), (70, FEW));
         let plan = Plan::of_spare(200_000_000, 60, 16).unwrap();
-        assert!(plan.groups * plan.few + plan.checks * plan.samples <= 100, "{plan:?}");
+        assert!(plan.few == 1 && cost(&plan, 200_000_000) <= ALLOWED, "{plan:?}");
         assert_eq!(Plan::of_spare(1_000, 60, 16), Some(Plan { groups: 60, few: 1, checks: CHECKS, samples: 8 }));
     }
 }

@@ -60,7 +60,7 @@ pub fn import_qdq(g: &Graph, cx: &mut Context<'_>, interface: &Interfaces) -> Re
     let values = computed.flat_map(|n| g.results(n)).map(|v| (v, now(v))).filter(|(_, v)| live.contains(&v.node));
     let values: Vec<(ValueId, ValueId)> = values.collect();
     let decisions = decide::decisions(g, &a.g, |v| a.last_of(v).filter(|v| live.contains(&v.node)));
-    Ok(Quantized { values, graph: a.g, lost_inputs: Vec::new(), decisions, smoothed: 0 })
+    Ok(Quantized { values, graph: a.g, lost_inputs: Vec::new(), decisions, scaled: None })
 }
 
 /// The maximum number of successive replacements of a value: a clamp is removed, a `Quantize` is moved, a kernel fuses
