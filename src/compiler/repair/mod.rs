@@ -130,6 +130,7 @@ impl Narrowing<'_> {
             units,
             spare,
             long: spare::is_long(run),
+            grouped: false,
             reference,
             shares: Vec::new(),
             evaluated: 0,
@@ -215,6 +216,8 @@ struct Repairer<'a> {
     spare: bool,
     /// A run of the model takes long.
     long: bool,
+    /// Groups of parts are measured, not each.
+    grouped: bool,
     reference: Reference<'a>,
     /// The share of the noise that each part adds, once it is measured.
     shares: Vec<f64>,

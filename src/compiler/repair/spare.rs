@@ -17,6 +17,9 @@ use crate::quality::{Found, Goal, OutputReport, agree_as_often, by_gain, shares}
 /// the parts do not tell what conversions they save: neither may exceed it.
 pub(super) const BUDGET: Budget = Budget { latency: Some(1.06), size: Some(1.05) };
 
+/// The same for models of which groups of parts are measured, which tells less. Others may be better with fewer parts as well.
+const SMALL: Budget = Budget { latency: Some(1.03), ..BUDGET };
+
 /// The noise of the outputs that may be left: a decibel less.
 const LEFT: f64 = 0.8;
 
@@ -37,7 +40,7 @@ const FEWEST_RUNS: usize = 60;
 
 /// The multiplications for models that take longer: those of groups of parts, and those where each part can be measured on
 /// `FEW` samples. Float models in which a part is rounded have much in common, which is evaluated once.
-const ALLOWED_FOR_GROUPS: u64 = 50_000_000_000;
+const ALLOWED_FOR_GROUPS: u64 = 40_000_000_000;
 const ALLOWED_FOR_EACH: u64 = 80_000_000_000;
 const FEW: usize = 2;
 
@@ -111,7 +114,8 @@ impl Repairer<'_> {
     /// Measures the share of the noise that each of the cheapest parts adds. Others are not kept.
     pub(super) fn measure_cheapest(&mut self, plan: &Plan, goal: &Goal) -> Result<(), Failure> {
         let parts = self.parts(self.kept(Raised::Weights));
-        if plan.groups < parts.len().min(MOST_GROUPS) && self.long {
+        self.grouped = self.long && plan.groups < parts.len().min(MOST_GROUPS);
+        if self.grouped {
             self.shares = shares(&parts, plan.groups, &mut |groups| {
                 let found = self.alone(groups, plan.few)?;
                 Ok::<_, Failure>(found.iter().map(|f| goal.noise(f)).collect())
@@ -141,7 +145,7 @@ impl Repairer<'_> {
     /// other.
     fn amplified(&mut self, cheap: &mut Vec<usize>, plan: &Plan, goal: &Goal) -> Result<Vec<f64>, Failure> {
         let kept = self.kept(Raised::Weights);
-        let most = self.most_milliseconds();
+        let most = self.most_milliseconds(BUDGET);
         cheap.retain(|&i| self.latency(&self.units[i], kept) <= most);
         // Neighbours have more in common.
         cheap.sort_unstable();
@@ -157,8 +161,8 @@ impl Repairer<'_> {
     }
 
     /// What parts may cost together.
-    fn most_milliseconds(&self) -> f64 {
-        BUDGET.latency.map_or(f64::INFINITY, |factor| (factor - 1.0) * self.cost_of(self.narrowed).0)
+    fn most_milliseconds(&self, budget: Budget) -> f64 {
+        budget.latency.map_or(f64::INFINITY, |factor| (factor - 1.0) * self.cost_of(self.narrowed).0)
     }
 
     /// The model with such parts in higher precision, if its outputs gain by them.
@@ -187,7 +191,7 @@ impl Repairer<'_> {
     }
 
     /// The cheap parts, with what may be kept of them, with which the model has less noise than `least`, which becomes its own:
-    /// all that are within the budget, or the first half of these where they amplify each other's noise.
+    /// all that are within the budget, or fewer where parts amplify each other's noise.
     fn least_noise(
         &mut self,
         kinds: &[Kept],
@@ -195,16 +199,21 @@ impl Repairer<'_> {
         goal: &Goal,
     ) -> Result<Option<(Vec<usize>, Kept)>, Failure> {
         let mut best = None;
-        for &kept in kinds {
-            let all = self.within(kept)?;
-            let half = if self.long { all.len() / 2 } else { 0 };
-            for chosen in [&all[..], &all[..half]] {
-                if chosen.is_empty() {
-                    continue;
-                }
-                let noise = self.noise(goal, chosen, kept)?;
+        for &kept in if self.grouped { &kinds[..1] } else { kinds } {
+            let mut sets = Vec::new();
+            if !self.grouped {
+                sets.push(self.within(BUDGET, kept)?);
+            }
+            if self.long {
+                sets.push(self.within(SMALL, kept)?);
+                let half = sets[0].len() / 2;
+                sets.push(sets[0][..half].to_vec());
+            }
+            sets.dedup();
+            for chosen in sets.into_iter().filter(|set| !set.is_empty()) {
+                let noise = self.noise(goal, &chosen, kept)?;
                 if noise < *least {
-                    (*least, best) = (noise, Some((chosen.to_vec(), kept)));
+                    (*least, best) = (noise, Some((chosen, kept)));
                 }
             }
         }
@@ -213,8 +222,8 @@ impl Repairer<'_> {
 
     /// Parts by gain per cost that are together within the budget. The costs of parts do not tell what conversions neighbours
     /// save, and that of the model does not tell what kernels lose between others: both are counted.
-    fn within(&self, kept: Kept) -> Result<Vec<usize>, Failure> {
-        let (own, most, mut cost) = (self.cost_of(self.narrowed), self.most_milliseconds(), 0.0);
+    fn within(&self, budget: Budget, kept: Kept) -> Result<Vec<usize>, Failure> {
+        let (own, most, mut cost) = (self.cost_of(self.narrowed), self.most_milliseconds(budget), 0.0);
         let mut order = by_gain(&self.parts(kept), &self.shares);
         order.retain(|&i| self.shares[i] >= LEAST_SHARE);
         let mut full = false;
@@ -225,11 +234,11 @@ impl Repairer<'_> {
             full |= !is && !self.long;
             is
         });
-        let rest = order.split_off(self.largest(&order, BUDGET, kept)?);
+        let rest = order.split_off(self.largest(&order, budget, kept)?);
         let trials = if self.long { MOST_TRIALS } else { 0 };
         for i in rest.into_iter().skip(1).take(trials) {
             order.push(i);
-            if !self.fits(&order, kept, BUDGET, own)? {
+            if !self.fits(&order, kept, budget, own)? {
                 order.pop();
             }
         }
