@@ -113,7 +113,7 @@ impl Narrowing<'_> {
         let typical = at(float, &extents);
         let run = cost_of_run(&typical) + float.order().len() as u64 * PER_NODE;
         let plan = match spare {
-            true => Plan::of_spare(run, units.len(), compared.len()),
+            true => Plan::of_spare(self.options.effort, run, units.len(), compared.len()),
             false => Some(Plan::of(self.options.effort, run, units.len(), compared.len())),
         };
         let Some(plan) = plan else { return Ok(Repaired::default()) };

@@ -8,7 +8,7 @@ use qcc_passes::quantize::Raised;
 use super::{Best, KINDS, Kept, MOST_GROUPS, Narrowing, Plan, Repairer};
 use crate::compiler::narrow::Narrowed;
 use crate::data::Samples;
-use crate::options::Budget;
+use crate::options::{Budget, Effort};
 use crate::outcome::Failure;
 use crate::precision::Precision;
 use crate::quality::{Found, Goal, OutputReport, agree_as_often, by_gain, shares};
@@ -74,8 +74,9 @@ pub(super) fn is_long(run: u64) -> bool {
 }
 
 impl Plan {
-    /// The plan for the search for such parts; `None` if the model is too large for it.
-    pub(super) fn of_spare(run: u64, parts: usize, samples: usize) -> Option<Self> {
+    /// The plan for the search for such parts; `None` if the model is too large for it. Groups of parts are measured with high
+    /// effort only.
+    pub(super) fn of_spare(effort: Effort, run: u64, parts: usize, samples: usize) -> Option<Self> {
         let each = parts.clamp(1, MOST_GROUPS);
         let (allowed, few) = match is_long(run) {
             false => (ALLOWED, 1),
@@ -83,6 +84,7 @@ impl Plan {
                 let samples = samples.clamp(1, MOST_SAMPLES);
                 return Some(Plan { groups: each, few: FEW.min(samples), checks: CHECKS, samples });
             }
+            true if effort != Effort::High => return None,
             true => (ALLOWED_FOR_GROUPS, 1),
         };
         let samples = samples.min(runs(allowed, run) / 2 / CHECKS).clamp(1, MOST_SAMPLES);
@@ -281,13 +283,17 @@ mod tests {
     #[test]
     fn plans_take_what_is_allowed() {
         let cost = |p: &Plan, run: u64| (p.groups * p.few + p.checks * p.samples) as u64 * run;
-        assert_eq!(Plan::of_spare(5_000_000_000, 100, 8), None);
-        let large = Plan::of_spare(2_800_000_000, 140, 3).unwrap();
+        assert_eq!(Plan::of_spare(Effort::High, 5_000_000_000, 100, 8), None);
+        assert_eq!(Plan::of_spare(Effort::Normal, 2_800_000_000, 140, 3), None);
+        let large = Plan::of_spare(Effort::High, 2_800_000_000, 140, 3).unwrap();
         assert!(large.groups >= FEWEST_GROUPS && cost(&large, 2_800_000_000) <= ALLOWED_FOR_GROUPS, "{large:?}");
-        let each = Plan::of_spare(500_000_000, 70, 8).unwrap();
+        let each = Plan::of_spare(Effort::High, 500_000_000, 70, 8).unwrap();
         assert_eq!((each.groups, each.few), (70, FEW));
-        let plan = Plan::of_spare(200_000_000, 60, 16).unwrap();
+        let plan = Plan::of_spare(Effort::High, 200_000_000, 60, 16).unwrap();
         assert!(plan.few == 1 && cost(&plan, 200_000_000) <= ALLOWED, "{plan:?}");
-        assert_eq!(Plan::of_spare(1_000, 60, 16), Some(Plan { groups: 60, few: 1, checks: CHECKS, samples: 8 }));
+        assert_eq!(
+            Plan::of_spare(Effort::High, 1_000, 60, 16),
+            Some(Plan { groups: 60, few: 1, checks: CHECKS, samples: 8 })
+        );
     }
 }
