@@ -791,6 +791,11 @@ def matmul(c, shapes, constant, swap):
         c.op("MatMul", [c.input(a), c.operand(b, constant)])
 
 
+@family(size=[1, 2, 3, 4], batch=[(), (3,), (2, 1)])
+def det(c, size, batch):
+    c.op("Det", [c.input(c.reals(*batch, size, size))])
+
+
 @family(
     transpose=[(0, 0), (1, 0), (0, 1), (1, 1)],
     factors=[(1.0, 1.0), (0.5, 2.0), (-1.0, 0.0), (0.0, 1.0)],

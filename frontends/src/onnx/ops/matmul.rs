@@ -1,7 +1,7 @@
 //! Matrix products.
 
-use qcc_ir::ops::{BinaryFn, MatMul, ReduceFn};
-use qcc_ir::{Dim, Elem, ValueId};
+use qcc_ir::ops::{BinaryFn, MatMul, Range, ReduceFn, Slice};
+use qcc_ir::{Dim, Elem, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -10,6 +10,7 @@ use crate::build::{Build, Values, matmul, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
+    ("Det", determinant),
     ("Einsum", |n| {
         let equation = n.string("equation", "")?;
         let tensors = n.all_inputs()?;
@@ -22,6 +23,57 @@ pub(super) const ROWS: &[Row] = &[
         one(if integers { integer_product(n, a, b)? } else { matmul(n, a, b)? })
     }),
 ];
+
+/// The most rows of a matrix whose determinant is expanded.
+const MOST_ROWS: usize = 4;
+
+/// The determinant of the matrices that the last two axes form, expanded along their rows.
+fn determinant(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let dims = n.shape(x).dims().to_vec();
+    let [batch @ .., rows, columns] = dims.as_slice() else {
+        return Err(Refusal::Invalid(format!("the determinant of {}", n.ty(x))));
+    };
+    let size = match (rows.known(), columns.known()) {
+        (Some(rows), Some(columns)) if rows == columns && (1..=MOST_ROWS).contains(&rows) => rows,
+        (Some(rows), Some(columns)) if rows != columns => {
+            return Err(Refusal::Invalid(format!("the determinant of {rows} rows and {columns} columns")));
+        }
+        _ => {
+            let message = format!("the determinant of {} is not supported; {MOST_ROWS} rows are the most", n.ty(x));
+            return Err(Refusal::Unsupported(message));
+        }
+    };
+    let list = batch.iter().cloned().chain([Dim::Known(size * size)]).collect();
+    let list = n.reshape_to(x, list)?;
+    let (axis, batch) = (batch.len(), batch.iter().cloned().collect::<Shape>());
+    let elements = (0..size * size).map(|start| {
+        let element = n.add(Slice { ranges: vec![Range { axis, start, len: 1, step: 1 }] }, &[list])?;
+        n.reshape_to(element, batch.clone())
+    });
+    let elements = elements.collect::<Result<Vec<_>, Refusal>>()?;
+    one(expanded(n, &elements, size, &(0..size).collect::<Vec<_>>())?)
+}
+
+/// The determinant of the last rows, as many as there are columns, without the other columns.
+fn expanded(n: &mut NodeCx<'_, '_>, elements: &[ValueId], size: usize, columns: &[usize]) -> Result<ValueId, Refusal> {
+    let row = size - columns.len();
+    let mut sum = None;
+    for (i, &column) in columns.iter().enumerate() {
+        let element = elements[row * size + column];
+        let others: Vec<usize> = columns.iter().copied().filter(|&other| other != column).collect();
+        let product = match others.is_empty() {
+            true => element,
+            false => {
+                let minor = expanded(n, elements, size, &others)?;
+                n.binary(BinaryFn::Mul, element, minor)?
+            }
+        };
+        let f = if i % 2 == 0 { BinaryFn::Add } else { BinaryFn::Sub };
+        sum = Some(sum.map_or(Ok(product), |sum| n.binary(f, sum, product))?);
+    }
+    sum.ok_or_else(|| Refusal::Invalid("a determinant of no columns".into()))
+}
 
 /// Maximum number of products of a matrix product of integers.
 const MOST_PRODUCTS: usize = 1 << 22;
