@@ -189,6 +189,22 @@ fn samples_of_random_results_are_inputs_where_that_is_asked_for() {
     assert!(imported.notes.iter().any(|note| note.message.contains("standard normal distribution: [s1,3]")));
 }
 
+/// Images of any size keep the operators that targets have kernels for.
+#[test]
+fn blocks_of_images_of_any_size_are_moved_by_one_operator() {
+    for (name, channels) in [("DepthToSpace", 8), ("SpaceToDepth", 3)] {
+        let g = import(&model(
+            13,
+            &[-1, channels, -2, -3],
+            vec![node(name, &["x"], &["y"], vec![int("blocksize", 2)])],
+            vec![],
+        ));
+        let computed: Vec<&Op> =
+            g.order().into_iter().map(|n| g.op(n)).filter(|op| !matches!(op, Op::Input(_))).collect();
+        assert!(matches!(computed[..], [Op::DepthToSpace(_) | Op::SpaceToDepth(_)]), "{name}: {computed:?}");
+    }
+}
+
 #[test]
 fn labels_that_are_strings_become_indices() {
     let strings = |name: &str| AttributeProto {

@@ -379,7 +379,7 @@ fn depth_to_space(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         "CRD" => true,
         _ => return Err(Refusal::Attribute { name: "mode".into(), problem: "not DCR or CRD" }),
     };
-    if let Some(y) = open_blocks(n, x)? {
+    if let Some(y) = open_blocks(n, x) {
         return one(y.to_space(n, block, channel_first)?);
     }
     one(n.add(DepthToSpace { block, channel_first }, &[x])?)
@@ -391,23 +391,21 @@ fn space_to_depth(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.string("mode", "DCR")? != "DCR" {
         return Err(Refusal::Unsupported("only the mode DCR is supported".into()));
     }
-    if let Some(y) = open_blocks(n, x)? {
+    if let Some(y) = open_blocks(n, x) {
         return one(y.to_depth(n, block)?);
     }
     one(n.add(SpaceToDepth { block }, &[x])?)
 }
 
-/// An image `[N, C, H, W]` with open extents beside that of the batch, whose blocks are moved by reshapes.
+/// An image `[N, C, H, W]` with an open number of channels, whose blocks are moved by reshapes.
 struct OpenBlocks {
     image: ValueId,
     dims: [Dim; 4],
 }
 
-fn open_blocks(n: &NodeCx<'_, '_>, image: ValueId) -> Result<Option<OpenBlocks>, Refusal> {
-    let dims = n.shape(image).dims();
-    let is_open = dims.iter().skip(1).any(|d| d.known().is_none());
-    let Some(dims) = <[Dim; 4]>::try_from(dims.to_vec()).ok().filter(|_| is_open) else { return Ok(None) };
-    Ok(Some(OpenBlocks { image, dims }))
+fn open_blocks(n: &NodeCx<'_, '_>, image: ValueId) -> Option<OpenBlocks> {
+    let dims = <[Dim; 4]>::try_from(n.shape(image).dims().to_vec()).ok()?;
+    dims[1].known().is_none().then_some(OpenBlocks { image, dims })
 }
 
 impl OpenBlocks {
