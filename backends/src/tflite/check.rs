@@ -2,9 +2,7 @@
 //! and gives wrong numbers without a word. Each finding is a fault of qcc's own. What kernels take of values, the table of
 //! kernels says, by which a graph is checked before it is written.
 
-use qcc_formats::tflite::{
-    BuiltinOperator as B, Details, Model, Operator, OperatorCode, Options, SubGraph, Tensor, TensorType as T,
-};
+use qcc_formats::tflite::{BuiltinOperator as B, Details, Model, Operator, Options, SubGraph, Tensor, TensorType as T};
 use qcc_ir::diagnostic::Diagnostic;
 
 use super::tensors;
@@ -19,7 +17,7 @@ pub(super) fn check(model: &Model) -> Vec<Diagnostic> {
             }
         }
         for op in &subgraph.operators {
-            let Some(code) = model.operator_codes.get(op.opcode_index as usize).map(OperatorCode::operator) else {
+            let Some(code) = model.builtin(op) else {
                 wrong.push(internal("an operator", "its code does not exist"));
                 continue;
             };

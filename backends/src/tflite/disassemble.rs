@@ -112,7 +112,7 @@ fn quantization(scales: &Scales) -> Option<Quantization> {
 }
 
 fn operator(model: &Model, op: &Entry) -> Operator {
-    let kind = match model.operator_codes.get(op.opcode_index as usize) {
+    let kind = match model.code(op) {
         Some(code) => kind(code),
         None => format!("operator {}", op.opcode_index),
     };

@@ -113,7 +113,7 @@ fn on_cpu(model: &Model, origins: &[NodeId], device: Option<&Device>) -> Vec<OnC
     // The tensors that it cannot read, where it runs one part.
     let mut behind: HashSet<i32> = HashSet::new();
     let placed = |(op, &node): (&Operator, &NodeId)| {
-        let code = model.operator_codes.get(op.opcode_index as usize)?.operator();
+        let code = model.builtin(op)?;
         let taken = takes(Operation { model, graph, code, op });
         let second = op.inputs.iter().any(|i| behind.contains(i));
         let rule = taken.and_then(|()| ensure(!second, SECOND_PART)).err()?;

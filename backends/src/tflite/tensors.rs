@@ -24,6 +24,5 @@ pub(super) fn is_constant(model: &Model, t: &Tensor) -> bool {
 
 /// The operators with their codes, in order.
 pub(super) fn operators<'m>(model: &'m Model, graph: &'m SubGraph) -> Vec<(BuiltinOperator, &'m Operator)> {
-    let code = |op: &Operator| Some(model.operator_codes.get(op.opcode_index as usize)?.operator());
-    graph.operators.iter().filter_map(|op| Some((code(op)?, op))).collect()
+    graph.operators.iter().filter_map(|op| Some((model.builtin(op)?, op))).collect()
 }

@@ -223,6 +223,16 @@ impl Model {
     /// Slot of `buffers`.
     const BUFFERS: u16 = 4;
 
+    /// The code of an operator, if the model has it.
+    pub fn code(&self, operator: &Operator) -> Option<&OperatorCode> {
+        self.operator_codes.get(usize::try_from(operator.opcode_index).ok()?)
+    }
+
+    /// The built-in operator that an operator is, if the model has its code.
+    pub fn builtin(&self, operator: &Operator) -> Option<BuiltinOperator> {
+        self.code(operator).map(OperatorCode::operator)
+    }
+
     /// Reads a file. Bytes of buffers stay slices of `bytes`; other bytes after the FlatBuffer are ignored.
     ///
     /// # Errors

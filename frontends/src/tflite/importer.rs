@@ -110,8 +110,7 @@ impl<'m> Importer<'m> {
     /// The operator of this kind that gives a tensor of the subgraph that is imported.
     pub(super) fn producer(&self, tensor: i32, kind: BuiltinOperator) -> Option<&'m Operator> {
         let operator = self.main.operators.iter().find(|operator| operator.outputs.contains(&tensor))?;
-        let code = self.model.operator_codes.get(operator.opcode_index as usize)?;
-        (code.operator() == kind).then_some(operator)
+        (self.model.builtin(operator) == Some(kind)).then_some(operator)
     }
 
     /// A subgraph.

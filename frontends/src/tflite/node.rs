@@ -93,12 +93,9 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// The operators of a subgraph, in order.
     pub(super) fn operators_of(&self, subgraph: i32) -> Result<Vec<BuiltinOperator>, Refusal> {
-        let operators = &self.importer.subgraph(subgraph)?.operators;
-        let code = |operator: &Operator| self.importer.model.operator_codes.get(operator.opcode_index as usize);
-        let codes = operators.iter().map(|operator| code(operator).map(|code| code.operator()));
-        codes
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| Refusal::Invalid("a subgraph has operators that do not exist".into()))
+        let operators = self.importer.subgraph(subgraph)?.operators.iter();
+        let codes = operators.map(|operator| self.importer.model.builtin(operator)).collect::<Option<_>>();
+        codes.ok_or_else(|| Refusal::Invalid("a subgraph has operators that do not exist".into()))
     }
 
     /// The inputs from one on, which are operands of subgraphs.

@@ -53,7 +53,7 @@ impl<'m> Importer<'m> {
     }
 
     pub(super) fn operator(&mut self, operator: &'m Operator) {
-        let code = self.model.operator_codes.get(operator.opcode_index as usize);
+        let code = self.model.code(operator);
         let first = operator.outputs.first();
         let own = first.and_then(|&t| self.entry(t).ok()).map(|t| t.name.as_str()).filter(|name| !name.is_empty());
         // An operator without a name is named by its tensor.

@@ -51,7 +51,7 @@ pub(super) fn states(model: &Model, main: &SubGraph, taken: &[String]) -> Result
     let handles = handles(model, main);
     let variables: FxHashMap<i32, &VarHandle> = named(model, main).collect();
     let mut known = FxHashSet::default();
-    for operator in main.operators.iter().filter(|o| code(model, o) == Some(B::READ_VARIABLE)) {
+    for operator in main.operators.iter().filter(|o| model.builtin(o) == Some(B::READ_VARIABLE)) {
         let (Some(handle), Some(&typed)) = (operator.inputs.first(), operator.outputs.first()) else { continue };
         let Some(&tensor) = handles.get(handle).filter(|&&tensor| known.insert(tensor)) else { continue };
         let variable = variables.get(&tensor).copied();
@@ -75,14 +75,10 @@ fn named<'m>(model: &'m Model, graph: &'m SubGraph) -> impl Iterator<Item = (i32
     graph.operators.iter().filter_map(|o| Some((*o.outputs.first()?, variable(model, o)?)))
 }
 
-fn code(model: &Model, operator: &Operator) -> Option<B> {
-    Some(model.operator_codes.get(operator.opcode_index as usize)?.operator())
-}
-
 /// The variable whose handle an operator gives.
 fn variable<'m>(model: &Model, operator: &'m Operator) -> Option<&'m VarHandle> {
     match &operator.options {
-        Options::VarHandle(variable) if code(model, operator) == Some(B::VAR_HANDLE) => Some(variable),
+        Options::VarHandle(variable) if model.builtin(operator) == Some(B::VAR_HANDLE) => Some(variable),
         _ => None,
     }
 }
@@ -90,13 +86,13 @@ fn variable<'m>(model: &Model, operator: &'m Operator) -> Option<&'m VarHandle> 
 /// What the variables have before the first run, by container and name: constants that a subgraph assigns.
 fn initial<'m>(model: &'m Model, main: &SubGraph) -> Result<FxHashMap<(&'m str, &'m str), String>, Refusal> {
     let mut all = FxHashMap::default();
-    for operator in main.operators.iter().filter(|o| code(model, o) == Some(B::CALL_ONCE)) {
+    for operator in main.operators.iter().filter(|o| model.builtin(o) == Some(B::CALL_ONCE)) {
         let Options::CallOnce(o) = &operator.options else { return Err(unknown("CALL_ONCE without a subgraph")) };
         let graph = usize::try_from(o.subgraph).ok().and_then(|i| model.subgraphs.get(i));
         let graph = graph.ok_or_else(|| Refusal::Invalid(format!("there is no subgraph {}", o.subgraph)))?;
         let mut known: FxHashMap<i32, &VarHandle> = FxHashMap::default();
         for operator in &graph.operators {
-            match (code(model, operator), operator.inputs.as_slice(), operator.outputs.as_slice()) {
+            match (model.builtin(operator), operator.inputs.as_slice(), operator.outputs.as_slice()) {
                 (Some(B::VAR_HANDLE), _, &[handle]) => known.extend(variable(model, operator).map(|v| (handle, v))),
                 (Some(B::ASSIGN_VARIABLE), &[handle, value], _) => {
                     let v = known.get(&handle).ok_or_else(|| unknown("a variable without a handle"))?;
