@@ -61,8 +61,16 @@ impl Shift {
         }
     }
 
+    /// `x` shifted by these amounts.
+    pub(crate) fn of(self, n: &mut impl Build, x: ValueId, by: ValueId) -> Result<ValueId, Refusal> {
+        match n.constant(by).cloned() {
+            Some(by) => self.by(n, x, &by),
+            None => self.by_computed(n, x, by),
+        }
+    }
+
     /// `x` shifted by constant amounts.
-    pub(crate) fn by(self, n: &mut impl Build, mut x: ValueId, by: &Tensor) -> Result<ValueId, Refusal> {
+    fn by(self, n: &mut impl Build, mut x: ValueId, by: &Tensor) -> Result<ValueId, Refusal> {
         let width = width(n, x)?;
         let elem = n.ty(x).elem.clone();
         let amounts = amounts(by)?;
@@ -79,7 +87,7 @@ impl Shift {
     }
 
     /// `x` shifted by computed amounts: the powers are in a table.
-    pub(crate) fn by_computed(self, n: &mut impl Build, mut x: ValueId, by: ValueId) -> Result<ValueId, Refusal> {
+    fn by_computed(self, n: &mut impl Build, mut x: ValueId, by: ValueId) -> Result<ValueId, Refusal> {
         let width = width(n, x)?;
         let elem = n.ty(x).elem.clone();
         let signed = n.ty(by).elem != Elem::U8;

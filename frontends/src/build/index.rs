@@ -330,6 +330,9 @@ pub(crate) fn reversed(
     batch: usize,
     time: usize,
 ) -> Result<ValueId, Refusal> {
+    if batch == time {
+        return Err(Refusal::Invalid("batch and time are one axis".into()));
+    }
     let dims = n.shape(x).dims().to_vec();
     let (sequences, steps) = (dims[batch].clone(), dims[time].clone());
     let agrees = |dims: &[Dim]| matches!(dims, [one] if one.agreed(&sequences).is_some());
@@ -394,26 +397,29 @@ pub(crate) fn diagonal(
 
 /// A `Bool` matrix: true on diagonal `k` and above it (`upper`) or below it.
 pub(crate) fn triangle(n: &mut impl Build, rows: &Dim, columns: &Dim, k: i64, upper: bool) -> Result<ValueId, Refusal> {
-    let (Dim::Known(rows), Dim::Known(columns)) = (rows, columns) else {
-        let f = if upper { BinaryFn::GreaterEqual } else { BinaryFn::LessEqual };
-        return beside_diagonal(n, [rows, columns], k, f);
-    };
-    let (rows, columns) = (*rows, *columns);
-    n.room(&[rows, columns], 1)?;
-    let place = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64);
-    let kept = (0..rows * columns).map(|i| if upper { place(i) >= k } else { place(i) <= k });
-    Ok(n.add_constant(Tensor::from_bools(Shape::known(&[rows, columns]), kept)))
+    let f = if upper { BinaryFn::GreaterEqual } else { BinaryFn::LessEqual };
+    beside_diagonal(n, [rows, columns], k, f)
 }
 
-/// A `Bool` matrix of open extents: how the index of the column compares with that of the row plus `k`.
+/// A `Bool` matrix: how the index of the column compares with that of the row plus `k`.
 pub(crate) fn beside_diagonal(
     n: &mut impl Build,
     [rows, columns]: [&Dim; 2],
     k: i64,
     f: BinaryFn,
 ) -> Result<ValueId, Refusal> {
+    if let (&Dim::Known(rows), &Dim::Known(columns)) = (rows, columns) {
+        n.room(&[rows, columns], 1)?;
+        let place = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64);
+        let marks = (0..rows * columns).map(|i| match f {
+            BinaryFn::GreaterEqual => place(i) >= k,
+            BinaryFn::LessEqual => place(i) <= k,
+            _ => place(i) == k,
+        });
+        return Ok(n.add_constant(Tensor::from_bools(Shape::known(&[rows, columns]), marks)));
+    }
     let (row, column) = (counted(n, rows.expr())?, counted(n, columns.expr())?);
-    let row = n.reshape_to(row, [rows.clone(), Dim::Known(1)].into_iter().collect())?;
+    let row = n.column(row)?;
     let k = n.add_constant(Tensor::scalar(k));
     let diagonal = n.binary(BinaryFn::Add, row, k)?;
     n.binary(f, column, diagonal)
@@ -427,21 +433,10 @@ pub(crate) fn bucket(
     f: BinaryFn,
     elem: Elem,
 ) -> Result<ValueId, Refusal> {
-    let column = n.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();
-    let x = n.reshape_to(x, column)?;
+    let x = n.column(x)?;
     let hits = n.binary(f, x, boundaries)?;
     let hits = n.cast(hits, elem)?;
     n.reduce(ReduceFn::Sum, hits, &[n.rank(x) - 1], false)
-}
-
-/// A `Bool` matrix: true on the diagonal.
-fn on_diagonal(n: &mut impl Build, rows: &Dim, columns: &Dim) -> Result<ValueId, Refusal> {
-    let (&Dim::Known(rows), &Dim::Known(columns)) = (rows, columns) else {
-        return beside_diagonal(n, [rows, columns], 0, BinaryFn::Equal);
-    };
-    n.room(&[rows, columns], 1)?;
-    let marks = (0..rows * columns).map(|i| i % columns == i / columns);
-    Ok(n.add_constant(Tensor::from_bools(Shape::known(&[rows, columns]), marks)))
 }
 
 /// The matrices `x` with these vectors along the last axis as their diagonals.
@@ -455,7 +450,7 @@ pub(crate) fn with_diagonal(n: &mut impl Build, x: ValueId, vectors: ValueId) ->
         return Err(Refusal::Invalid(format!("diagonals {} of {}", n.ty(vectors), n.ty(x))));
     }
     let last = if is_wide { [len.clone(), 1.into()] } else { [1.into(), len.clone()] };
-    let marks = on_diagonal(n, rows, columns)?;
+    let marks = beside_diagonal(n, [rows, columns], 0, BinaryFn::Equal)?;
     let vectors = n.reshape_to(vectors, batch.iter().cloned().chain(last).collect())?;
     n.add(Select {}, &[marks, vectors, x])
 }

@@ -220,6 +220,12 @@ pub(crate) trait Build {
         if self.ty(x).shape == shape { Ok(x) } else { self.add(Reshape { shape }, &[x]) }
     }
 
+    /// `x` with a last axis of extent 1.
+    fn column(&mut self, x: ValueId) -> Result<ValueId, Refusal> {
+        let shape = self.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();
+        self.reshape_to(x, shape)
+    }
+
     /// Adds a transposition, if the permutation is not the identity.
     fn transpose(&mut self, x: ValueId, perm: &[usize]) -> Result<ValueId, Refusal> {
         let sorted = perm.len() == self.rank(x) && perm.iter().enumerate().all(|(i, &a)| i == a);

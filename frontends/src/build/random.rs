@@ -4,7 +4,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{BinaryFn, CumSum, ReduceFn, Softmax};
 use qcc_ir::{Dim, Elem, Shape, TensorType, ValueId};
 
-use super::Build;
+use super::{Build, extent};
 use crate::refusal::Refusal;
 
 /// The code of the notes about inputs of random samples.
@@ -68,6 +68,14 @@ pub(crate) fn scaled(
         }
     }
     n.cast(samples, elem)
+}
+
+/// The shape of the samples for so many categories of each row of scores.
+pub(crate) fn draws(n: &impl Build, scores: ValueId, count: i64) -> Result<Shape, Refusal> {
+    let Some(rows) = n.shape(scores).dims().first().cloned() else {
+        return Err(Refusal::Invalid(format!("scores {}; expected rows of categories", n.ty(scores))));
+    };
+    Ok([rows, Dim::Known(extent(count)?)].into_iter().collect())
 }
 
 /// The category of each of the uniform samples `[rows, count]`, whose probabilities are the softmax of `[rows, categories]`.

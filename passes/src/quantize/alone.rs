@@ -17,9 +17,8 @@ pub struct Rounded {
 }
 
 /// The float graph `g` in which the results and constants of `nodes` are rounded as in `quantized`, with operands that are
-/// rounded for them, and nothing else. A graph
-/// that is quantized for these nodes alone would not tell that: where its other nodes are floats, kernels with float results
-/// are chosen. Where channels are scaled, they are so in this graph too.
+/// rounded for them, and nothing else. A graph that is quantized for these nodes alone would not tell that: where its other
+/// nodes are floats, kernels with float results are chosen. Where channels are scaled, they are so in this graph too.
 ///
 /// # Errors
 /// If a node cannot be created.
@@ -62,9 +61,7 @@ fn round_operands(g: &mut Graph, n: NodeId, quantized: &Graph, twin: NodeId) -> 
             _ => quantized.constant(there),
         };
         if let Some(qparams) = rounded_on_the_way(quantized, there) {
-            let ty = g.ty(v).with_elem(Elem::Quantized(qparams.clone()));
-            let integer = g.add_typed(Quantize {}, &[v], Types::from_elem(ty, 1), origin.clone())?.value(0);
-            let real = g.add1(Dequantize {}, &[integer], origin)?;
+            let real = through_integers(g, v, qparams)?;
             g.set_operand(n, i, real);
             continue;
         }
@@ -90,16 +87,21 @@ fn rounded_on_the_way(quantized: &Graph, operand: ValueId) -> Option<&QuantParam
 
 /// Rounds a value for all its users. Returns the rounded value.
 fn round(g: &mut Graph, v: ValueId, qparams: &QuantParams) -> Result<ValueId, TypeError> {
-    let ty = g.ty(v).with_elem(Elem::Quantized(qparams.clone()));
-    let (users, origin) = (g.users(v), g.origin(v.node).clone());
+    let users = g.users(v);
     let outputs: Vec<usize> = (0..g.outputs().len()).filter(|&i| g.outputs()[i].value == v).collect();
-    let integer = g.add_typed(Quantize {}, &[v], Types::from_elem(ty, 1), origin.clone())?.value(0);
-    let real = g.add1(Dequantize {}, &[integer], origin)?;
+    let real = through_integers(g, v, qparams)?;
     for (user, i) in users {
         g.set_operand(user, i, real);
     }
     outputs.into_iter().for_each(|i| g.set_output(i, real));
     Ok(real)
+}
+
+/// A value that is quantized and dequantized.
+fn through_integers(g: &mut Graph, v: ValueId, qparams: &QuantParams) -> Result<ValueId, TypeError> {
+    let (ty, origin) = (g.ty(v).with_elem(Elem::Quantized(qparams.clone())), g.origin(v.node).clone());
+    let integer = g.add_typed(Quantize {}, &[v], Types::from_elem(ty, 1), origin.clone())?.value(0);
+    g.add1(Dequantize {}, &[integer], origin)
 }
 
 #[cfg(test)]

@@ -160,8 +160,7 @@ fn label_encoder(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         None => n.int("default_int64", -1)? as f64,
     };
     let (keys, values) = (n.add_constant(keys), n.add_constant(values));
-    let column = n.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();
-    let column = n.reshape_to(x, column)?;
+    let column = n.column(x)?;
     let column = n.cast(column, n.ty(keys).elem.clone())?;
     let mut hits = n.binary(BinaryFn::Equal, column, keys)?;
     if nan {
@@ -188,8 +187,7 @@ fn one_hot_encoder(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let categories = categories.ok_or_else(no)?;
     // A runtime may refuse elements of no category; here they have none.
     n.flag("zeros", true)?;
-    let column = n.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();
-    let column = n.reshape_to(x, column)?;
+    let column = n.column(x)?;
     let column = n.cast(column, Elem::I64)?;
     let categories = n.add_constant(Tensor::from_vec(Shape::known(&[categories.len()]), categories));
     let hits = n.binary(BinaryFn::Equal, column, categories)?;

@@ -265,10 +265,7 @@ fn bit_shift(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if shift == Shift::Left {
         own_width(n, x)?;
     }
-    one(match n.constant(by).cloned() {
-        Some(by) => shift.by(n, x, &by)?,
-        None => shift.by_computed(n, x, by)?,
-    })
+    one(shift.of(n, x, by)?)
 }
 
 /// Elements beyond `lambd` on either side moved by `bias` towards 0; others become 0.

@@ -118,9 +118,6 @@ fn reverse_sequence(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, lens) = (n.input(0)?, n.input(1)?);
     let (batch, time) = (n.int("batch_axis", 1)?, n.int("time_axis", 0)?);
     let (batch, time) = (n.axis(batch, x)?, n.axis(time, x)?);
-    if batch == time {
-        return Err(Refusal::Invalid("batch and time are one axis".into()));
-    }
     one(index::reversed(n, x, lens, batch, time)?)
 }
 

@@ -77,6 +77,11 @@ pub(super) fn labels(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Vec<i64>, Ref
 /// The label of the largest score, `[N]`.
 pub(super) fn label(n: &mut NodeCx<'_, '_>, scores: ValueId, labels: Vec<i64>) -> Result<ValueId, Refusal> {
     let index = n.add(ArgReduce { axis: 1, largest: true, keep: false }, &[scores])?;
+    label_at(n, index, labels)
+}
+
+/// The labels at these indices.
+pub(super) fn label_at(n: &mut NodeCx<'_, '_>, index: ValueId, labels: Vec<i64>) -> Result<ValueId, Refusal> {
     if labels.iter().enumerate().all(|(i, &label)| label == i as i64) {
         return Ok(index);
     }

@@ -5,8 +5,8 @@ use qcc_ir::{Elem, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::random::{Samples, categories, scaled};
-use crate::build::{Build, Values, extent, extents, one};
+use crate::build::random::{Samples, categories, draws, scaled};
+use crate::build::{Build, Values, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -69,10 +69,7 @@ fn multinomial(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let scores = n.input(0)?;
     let elem = element(n, Elem::I32)?;
     let count = n.int("sample_size", 1)?;
-    let Some(rows) = n.shape(scores).dims().first().cloned() else {
-        return Err(Refusal::Invalid(format!("scores {}; expected rows of categories", n.ty(scores))));
-    };
-    let samples = n.samples(Samples::Uniform, [rows, extent(count)?.into()].into_iter().collect())?;
+    let samples = n.samples(Samples::Uniform, draws(n, scores, count)?)?;
     let category = categories(n, scores, samples)?;
     one(n.cast(category, elem)?)
 }

@@ -1,12 +1,12 @@
 //! Support vector machines of `ai.onnx.ml` as tensor operators, as ONNX Runtime computes them.
 
-use qcc_ir::ops::{ArgReduce, BinaryFn, Clamp, Concat, Gather, MatMul, ReduceFn, Select, UnaryFn};
+use qcc_ir::ops::{ArgReduce, BinaryFn, Clamp, Concat, MatMul, ReduceFn, Select, UnaryFn};
 use qcc_ir::{Dim, Elem, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use super::coupling::coupled;
-use super::linear::{constant, features, labels, missing, transformed};
+use super::linear::{constant, features, label_at, labels, missing, transformed};
 use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
 
@@ -121,8 +121,7 @@ impl Pairs {
         };
         let (first, second) = (side(n, 0), side(n, 1));
         let votes = n.add(Select {}, &[positive, first, second])?;
-        let column = n.shape(votes).dims().iter().cloned().chain([Dim::Known(1)]).collect();
-        let votes = n.reshape_to(votes, column)?;
+        let votes = n.column(votes)?;
         let all = n.table(&[classes], |class| class as i64)?;
         let votes = n.binary(BinaryFn::Equal, votes, all)?;
         let votes = n.cast(votes, Elem::I32)?;
@@ -157,8 +156,7 @@ fn classifier(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         (constant(n, &[count, supports], pairs.weights.clone()), constant(n, &[count], rho[..count].to_vec()));
     let scores = n.add(MatMul { transpose_b: true }, &[seen, weight, bias])?;
     let winner = pairs.winner(n, scores, classes)?;
-    let labels = n.add_constant(Tensor::from_vec(Shape::known(&[classes]), labels));
-    let label = n.add(Gather { axis: 0 }, &[labels, winner])?;
+    let label = label_at(n, winner, labels)?;
     if !a.is_empty() {
         let probabilities = probabilities(n, scores, &pairs, [a, b], classes)?;
         return Ok(Values::from_slice(&[label, transformed(n, probabilities)?]));

@@ -24,8 +24,7 @@ fn transform(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if height == 0 || width == 0 {
         return Err(Refusal::Invalid("a transform of no elements".into()));
     }
-    let real = n.shape(x).dims().iter().cloned().chain([1.into()]).collect();
-    let x = n.reshape_to(x, real)?;
+    let x = n.column(x)?;
     let along = |axis, length: usize, onesided| Transform::usual(axis, (length as i64).into(), false, onesided);
     let y = transformed(n, x, &along(rank - 1, width, true))?;
     // That of one element is the element.

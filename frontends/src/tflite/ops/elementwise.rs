@@ -144,10 +144,7 @@ fn floor_div(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// Amounts beyond the width of the type, and negative ones, shift out all bits.
 fn right_shift(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let [x, by] = plain(n)?;
-    one(match n.constant(by).cloned() {
-        Some(by) => Shift::Right.by(n, x, &by)?,
-        None => Shift::Right.by_computed(n, x, by)?,
-    })
+    one(Shift::Right.of(n, x, by)?)
 }
 
 fn floor_mod(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -83,8 +83,7 @@ fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if usize::try_from(batch) != Ok(axis) {
         return Err(Refusal::Unsupported(format!("axis {axis} with {batch} batch axes is not supported")));
     }
-    let tuples = n.shape(index).dims().iter().cloned().chain([Dim::Known(1)]).collect();
-    let tuples = n.reshape_to(index, tuples)?;
+    let tuples = n.column(index)?;
     one(n.give(GatherNd { batch: axis }, &[x, tuples])?)
 }
 
@@ -149,9 +148,6 @@ fn reverse_sequence(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, lens) = (n.input(0)?, n.input(1)?);
     plain(n, x)?;
     let (batch, time) = (n.axis(o.batch_dim.into(), x)?, n.axis(o.seq_dim.into(), x)?);
-    if batch == time {
-        return Err(Refusal::Invalid("batch and time are one axis".into()));
-    }
     one(reversed(n, x, lens, batch, time)?)
 }
 

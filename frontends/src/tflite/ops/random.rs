@@ -1,12 +1,11 @@
 //! Random results, from samples that are inputs of the model. The seeds of the file have no meaning for them.
 
 use qcc_formats::tflite::BuiltinOperator as B;
-use qcc_ir::Dim;
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::random::{Samples, categories};
-use crate::build::{Build, Operands, Values, extent, one};
+use crate::build::random::{Samples, categories, draws};
+use crate::build::{Build, Operands, Values, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -23,9 +22,7 @@ fn samples(n: &mut NodeCx<'_, '_>, of: Samples) -> Result<Values, Refusal> {
 /// Categories for each row of logits.
 fn multinomial(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (scores, count) = (n.input(0)?, n.integer(1)?);
-    let rows = n.shape(scores).dims().first().cloned();
-    let rows = rows.ok_or_else(|| Refusal::Invalid(format!("scores {}; expected rows of categories", n.ty(scores))))?;
-    let samples = n.samples(Samples::Uniform, [rows, Dim::Known(extent(count)?)].into_iter().collect())?;
+    let samples = n.samples(Samples::Uniform, draws(n, scores, count)?)?;
     let category = categories(n, scores, samples)?;
     let to = n.declared(0)?;
     one(n.cast(category, to)?)

@@ -44,12 +44,6 @@ struct LstmPlaces {
     reverse: bool,
 }
 
-/// The options that LSTM operators share.
-struct LstmOptions {
-    activation: Activation,
-    cell_clip: f32,
-}
-
 fn lacks<T>(what: &str) -> Result<T, Refusal> {
     Err(Refusal::Unsupported(format!("{what} is not supported")))
 }
@@ -60,18 +54,11 @@ fn given(n: &NodeCx<'_, '_>, mut places: std::ops::Range<usize>) -> bool {
 
 fn lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: SequenceLstm = n.options()?;
-    if given(n, place::NORMALIZATION) {
-        return lacks("an LSTM with normalized gates");
-    }
     if o.diagonal_recurrent_tensors {
         return lacks("an LSTM with diagonal weights");
     }
     let x = sequence(n, o.time_major)?;
-    let (shared, places) = (
-        LstmOptions { activation: o.activation, cell_clip: o.cell_clip },
-        LstmPlaces { behind: 0, states: place::STATES, reverse: false },
-    );
-    let y = lstm_direction(n, x, &shared, &places)?;
+    let y = one_lstm(n, x, o.activation, o.cell_clip)?;
     give_sequence(n, y, o.time_major, 0)
 }
 
@@ -81,16 +68,17 @@ fn lstm_cell(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if o.kernel_type != LstmKernel::FULL {
         return lacks("an LSTM with one weight for all gates");
     }
+    let x = step(n)?;
+    let y = one_lstm(n, x, o.activation, o.cell_clip)?;
+    give_step(n, y)
+}
+
+/// The results of an LSTM of one direction.
+fn one_lstm(n: &mut NodeCx<'_, '_>, x: ValueId, activation: Activation, cell_clip: f32) -> Result<ValueId, Refusal> {
     if given(n, place::NORMALIZATION) {
         return lacks("an LSTM with normalized gates");
     }
-    let x = step(n)?;
-    let (shared, places) = (
-        LstmOptions { activation: o.activation, cell_clip: o.cell_clip },
-        LstmPlaces { behind: 0, states: place::STATES, reverse: false },
-    );
-    let y = lstm_direction(n, x, &shared, &places)?;
-    give_step(n, y)
+    lstm_direction(n, x, (activation, cell_clip), &LstmPlaces { behind: 0, states: place::STATES, reverse: false })
 }
 
 fn bidirectional_lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -100,10 +88,10 @@ fn bidirectional_lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return lacks("an LSTM with auxiliary inputs");
     }
     let x = sequence(n, o.time_major)?;
-    let shared = LstmOptions { activation: o.activation, cell_clip: o.cell_clip };
+    let shared = (o.activation, o.cell_clip);
     let forth = LstmPlaces { behind: 0, states: [35, 36], reverse: false };
     let back = LstmPlaces { behind: 17, states: [37, 38], reverse: true };
-    let directions = [lstm_direction(n, x, &shared, &forth)?, lstm_direction(n, x, &shared, &back)?];
+    let directions = [lstm_direction(n, x, shared, &forth)?, lstm_direction(n, x, shared, &back)?];
     give_directions(n, directions, o.time_major, o.merge_outputs)
 }
 
@@ -111,15 +99,15 @@ fn bidirectional_lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn lstm_direction(
     n: &mut NodeCx<'_, '_>,
     x: ValueId,
-    o: &LstmOptions,
+    (activation, cell_clip): (Activation, f32),
     places: &LstmPlaces,
 ) -> Result<ValueId, Refusal> {
     let &LstmPlaces { behind, states: kept, reverse } = places;
     if given(n, place::PROJECTION.start + behind..place::PROJECTION.end + behind) {
         return lacks("an LSTM with a projection");
     }
-    if o.activation != Activation::TANH {
-        return lacks(&format!("an LSTM with the activation {}", o.activation));
+    if activation != Activation::TANH {
+        return lacks(&format!("an LSTM with the activation {activation}"));
     }
     let states = [n.input(kept[0])?, n.input(kept[1])?];
     let rounding = states.map(|v| n.ty(v).elem.clone());
@@ -133,7 +121,7 @@ fn lstm_direction(
         functions: Lstm::FUNCTIONS,
         coupled: false,
         clip: None,
-        cell_limit: Some(o.cell_clip).filter(|&limit| limit > 0.0),
+        cell_limit: Some(cell_clip).filter(|&limit| limit > 0.0),
         rounding,
         reverse,
     };

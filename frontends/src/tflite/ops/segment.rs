@@ -2,7 +2,7 @@
 
 use qcc_formats::tflite::BuiltinOperator as B;
 use qcc_ir::ops::{BinaryFn, Expand, OpenSlice, ScatterFn, ScatterNd};
-use qcc_ir::{Dim, Elem, Expr, Tensor, ValueId};
+use qcc_ir::{Elem, Expr, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -78,6 +78,6 @@ fn reduced(
     let first = computed::shape_of(&[count])?;
     let shape = first.dims().iter().chain(&dims[own.len()..]).cloned().collect();
     let empty = n.add(Expand { shape }, &[neutral])?;
-    let tuples = n.reshape_to(segments, own.into_iter().chain([Dim::Known(1)]).collect())?;
+    let tuples = n.column(segments)?;
     n.add(ScatterNd { f }, &[empty, tuples, x])
 }

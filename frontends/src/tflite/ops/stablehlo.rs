@@ -9,7 +9,7 @@ use super::Row;
 use super::movement::plain;
 use crate::build::index::part;
 use crate::build::pad::filled;
-use crate::build::{Build, Values, extent, one};
+use crate::build::{Build, Values, extent, movement, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[(B::STABLEHLO_PAD, pad), (B::STABLEHLO_REDUCE_WINDOW, reduce_window)];
@@ -45,24 +45,20 @@ fn dilated(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, inner: usize, value:
     if inner == 0 || n.shape(x).dims()[axis] == Dim::Known(0) {
         return Ok(x);
     }
-    let dims = n.shape(x).dims().to_vec();
+    let (own, apart) = (n.shape(x).clone(), movement::unsqueezed(n, x, &[axis as i64 + 1])?);
     let too_large = || Refusal::Unsupported(format!("{inner} elements between those of an axis"));
-    let mut apart = dims.clone();
-    apart.insert(axis + 1, Dim::Known(1));
-    let apart: qcc_ir::Shape = apart.into_iter().collect();
     let value = n.reshape(value, &[])?;
     let between = n.add(Expand { shape: apart.with(axis + 1, inner) }, &[value])?;
     let x = n.reshape_to(x, apart)?;
     let joined = n.add(Concat { axis: axis + 1 }, &[x, between])?;
-    let whole = dims[axis].times(&(inner + 1).into()).ok_or_else(too_large)?;
-    let shape = dims.iter().enumerate().map(|(a, d)| if a == axis { whole.clone() } else { d.clone() }).collect();
-    let joined = n.reshape_to(joined, shape)?;
+    let whole = own.dims()[axis].times(&(inner + 1).into()).ok_or_else(too_large)?;
+    let joined = n.reshape_to(joined, own.with(axis, whole.clone()))?;
     // None follow the last element.
     let len = whole.expr().plus(&(-(inner as i64)).into()).ok_or_else(too_large)?;
     part(n, joined, OpenSlice { axis, start: 0.into(), len })
 }
 
-/// The functions of bodies, with the neutral element.
+/// The function of a body, of all elements and of two.
 fn function(n: &NodeCx<'_, '_>, body: i32) -> Result<(ReduceFn, BinaryFn), Refusal> {
     let operators = n.operators_of(body)?;
     match operators.as_slice() {

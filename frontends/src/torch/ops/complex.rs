@@ -229,8 +229,7 @@ fn turned(n: &mut NodeCx<'_, '_>, size: ValueId, angle: ValueId) -> Result<Compl
 /// Real and imaginary parts along a new last axis.
 pub(in super::super) fn side_by_side(n: &mut NodeCx<'_, '_>, parts: Complex) -> Result<ValueId, Refusal> {
     let axis = n.rank(parts[0]);
-    let shape: Shape = n.shape(parts[0]).dims().iter().cloned().chain([Dim::Known(1)]).collect();
-    let parts = [n.reshape_to(parts[0], shape.clone())?, n.reshape_to(parts[1], shape)?];
+    let parts = [n.column(parts[0])?, n.column(parts[1])?];
     n.add(Concat { axis }, &parts)
 }
 

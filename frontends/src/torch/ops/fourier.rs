@@ -89,8 +89,7 @@ fn signal(n: &mut NodeCx<'_, '_>) -> Result<ValueId, Refusal> {
         Some(parts) => side_by_side(n, parts),
         None => {
             let x = n.input()?;
-            let shape = n.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();
-            n.reshape_to(x, shape)
+            n.column(x)
         }
     }
 }

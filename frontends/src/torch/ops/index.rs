@@ -172,12 +172,11 @@ impl Indices {
 
     /// The tuples along a last axis. Negative indices count from the end.
     fn tuples(&self, n: &mut NodeCx<'_, '_>) -> Result<ValueId, Refusal> {
-        let column: Shape = self.shape.dims().iter().cloned().chain([Dim::Known(1)]).collect();
         let mut columns = Values::new();
         for &v in &self.tensors {
             let v = n.cast(v, Elem::I64)?;
             let v = n.expand_to(v, self.shape.clone())?;
-            columns.push(n.reshape_to(v, column.clone())?);
+            columns.push(n.column(v)?);
         }
         match *columns {
             [only] => Ok(only),
@@ -357,8 +356,7 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Unsupported(format!("one_hot with num_classes {classes} is not supported")));
     }
     let places = n.table(&[extent(classes)?], |i| i as i64)?;
-    let column = n.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();
-    let x = n.reshape_to(x, column)?;
+    let x = n.column(x)?;
     let x = n.cast(x, Elem::I64)?;
     let hits = n.binary(BinaryFn::Equal, x, places)?;
     one(n.cast(hits, Elem::I64)?)

@@ -78,7 +78,6 @@ fn scaled(n: &mut NodeCx<'_, '_>, v: ValueId, by: f64) -> Result<ValueId, Refusa
 
 fn outer(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (a, b) = (n.tensor("self")?, n.tensor("vec2")?);
-    let column = n.shape(a).dims().iter().cloned().chain([Dim::Known(1)]).collect();
-    let a = n.reshape_to(a, column)?;
+    let a = n.column(a)?;
     one(n.binary(BinaryFn::Mul, a, b)?)
 }
