@@ -1,5 +1,7 @@
 //! Reasons to refuse a node or a tensor of a model.
 
+use std::sync::Arc;
+
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::{EvalError, QuantError, TooLarge, TypeError};
 use qcc_ir::{Origin, Shape};
@@ -152,7 +154,10 @@ impl Refusal {
             | Refusal::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })
             | Refusal::Eval(EvalError::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })) => "unsupported",
             Refusal::NotConstant { .. } => "not-constant",
-            Refusal::Open(_) | Refusal::OpenNumber { .. } => OPEN_SHAPE,
+            Refusal::Open(_)
+            | Refusal::OpenNumber { .. }
+            | Refusal::Type(TypeError::Extent { .. })
+            | Refusal::Eval(EvalError::Type(TypeError::Extent { .. })) => OPEN_SHAPE,
             Refusal::TooLarge(_) => "too-large",
             Refusal::Data(_) => "missing-data",
             Refusal::Eval(EvalError::Kernel(_)) => "internal",
@@ -173,7 +178,7 @@ impl Refusal {
                 "write it with other operators (qcc ops lists the supported ones), or export the model without it"
             }
             Refusal::NotConstant { .. } => "fold it before export, or give more with --shape or --set",
-            Refusal::Open(_) | Refusal::OpenNumber { .. } => "fix the shapes of inputs: --shape NAME=1,3,640,640",
+            _ if code == OPEN_SHAPE => "fix the shapes of inputs: --shape NAME=1,3,640,640",
             Refusal::TooLarge(_) => "give smaller inputs: --shape, or export the model without such constants",
             Refusal::Result { .. } => "export the model without the nodes that use this result",
             Refusal::Data(_) => "keep the files with its data beside the model, under the names that it gives",
@@ -187,6 +192,16 @@ impl Refusal {
                 _ => return Some(Diagnostic::invalid_model(self.to_string()).at(origin)),
             },
         };
-        Some(Diagnostic::error(code, self.to_string()).at(origin).with_help(help))
+        Some(
+            Diagnostic { extent: self.extent(), ..Diagnostic::error(code, self.to_string()) }
+                .at(origin)
+                .with_help(help),
+        )
+    }
+
+    /// The symbol that is refused as an extent, and the value that it must have.
+    fn extent(&self) -> Option<(Arc<str>, usize)> {
+        let (Refusal::Type(error) | Refusal::Eval(EvalError::Type(error))) = self else { return None };
+        error.symbol().map(|(symbol, value)| (symbol.clone(), value))
     }
 }

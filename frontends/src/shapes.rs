@@ -129,11 +129,12 @@ pub(crate) fn import(
             Err(errors) => Err(errors.into_iter().chain(unknown()).collect()),
         };
     };
-    let errors = match at(kept.clone(), Vec::new()) {
+    let (kept, told, errors) = match with_needed(inputs, kept, &at) {
         Ok(imported) => return Ok(imported),
-        Err(errors) => errors,
+        Err(refused) => refused,
     };
-    if let Some(imported) = with_one_batch((inputs, names), &kept).and_then(|(s, note)| at(s, vec![note]).ok()) {
+    let with_batch = with_one_batch((inputs, names), &kept);
+    if let Some(imported) = with_batch.and_then(|(s, note)| at(s, told.into_iter().chain([note]).collect()).ok()) {
         return Ok(imported);
     }
     match settled {
@@ -151,6 +152,38 @@ pub(crate) fn import(
             });
             single.ok_or_else(|| needs_extents(refused, errors))
         }
+    }
+}
+
+/// Imports a model with open extents. Those that an operator takes with one value only, such as the channels of a
+/// convolution, get that value, and a note tells so.
+///
+/// # Errors
+/// The shapes with these values, the notes, and the errors that remain.
+#[expect(clippy::type_complexity, reason = "the error is what the caller goes on with")]
+fn with_needed(
+    inputs: &[DeclaredInput],
+    mut kept: Vec<Shape>,
+    at: impl Fn(Vec<Shape>, Vec<Diagnostic>) -> Result<Imported, Vec<Diagnostic>>,
+) -> Result<Imported, (Vec<Shape>, Vec<Diagnostic>, Vec<Diagnostic>)> {
+    let mut told: Vec<Diagnostic> = Vec::new();
+    loop {
+        let errors = match at(kept.clone(), told.clone()) {
+            Ok(imported) => return Ok(imported),
+            Err(errors) => errors,
+        };
+        let needed = errors.iter().find_map(|e| {
+            let (symbol, value) = e.extent.clone()?;
+            let bound = Symbols::from_iter([(symbol.clone(), value)]);
+            let shapes: Vec<Shape> = kept.iter().map(|shape| shape.bind(&bound)).collect();
+            let i = (0..kept.len()).find(|&i| shapes[i] != kept[i])?;
+            let message = format!("extent {symbol} of input {} is taken to be {value}", inputs[i].name);
+            let note = Diagnostic::note(ASSUMED_EXTENT, message).at(&e.origin).with_note("no other value runs there");
+            Some((shapes, note))
+        });
+        let Some((shapes, note)) = needed else { return Err((kept, told, errors)) };
+        kept = shapes;
+        told.push(note);
     }
 }
 

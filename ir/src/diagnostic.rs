@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::graph::Origin;
 
@@ -68,6 +69,8 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What to do.
     pub help: Option<String>,
+    /// A symbol of the inputs' shapes and the value that it must have.
+    pub extent: Option<(Arc<str>, usize)>,
 }
 
 impl Diagnostic {
@@ -80,6 +83,7 @@ impl Diagnostic {
             origin: Origin::none(),
             notes: Vec::new(),
             help: None,
+            extent: None,
         }
     }
 

@@ -10,8 +10,10 @@
 //! assert!(error.to_string().contains('2'), "{error}");
 //! ```
 
+use std::sync::Arc;
+
 pub use crate::types::QuantError;
-use crate::types::{Shape, TensorType};
+use crate::types::{Shape, Symbols, TensorType};
 
 /// Why a node cannot have the requested types.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -64,6 +66,18 @@ pub enum TypeError {
         /// Its type.
         ty: Box<TensorType>,
     },
+    /// An extent that is not the one that the operator takes.
+    #[error("operand {operand} is {ty}: extent {axis} must be {expected}")]
+    Extent {
+        /// Position of the operand.
+        operand: usize,
+        /// Its type.
+        ty: Box<TensorType>,
+        /// The axis.
+        axis: usize,
+        /// The extent that it must have.
+        expected: usize,
+    },
     /// An attribute does not fit the operands.
     #[error("{0}")]
     Attribute(String),
@@ -80,6 +94,16 @@ pub enum TypeError {
         /// What the operator gives.
         expected: String,
     },
+}
+
+impl TypeError {
+    /// The symbol that the error is about, and the value with which an open extent would be the one that is expected.
+    pub fn symbol(&self) -> Option<(&Arc<str>, usize)> {
+        let TypeError::Extent { ty, axis, expected, .. } = self else { return None };
+        let dim = ty.shape.dims().get(*axis)?;
+        dim.solved(*expected)
+            .filter(|(symbol, n)| dim.bind(&Symbols::from_iter([((*symbol).clone(), *n)])) == Some(*expected))
+    }
 }
 
 /// Computed constants would take too much memory.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, extents, float, one, refuse, same_elem};
+use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, extents, float, is_known, one, refuse, same_elem};
 use crate::error::TypeError;
 use crate::types::{Dim, Shape, TensorType};
 
@@ -59,8 +59,9 @@ impl Operator for Conv {
         let spatial = spatial_axes(Self::NAME, operands, &self.stride, &self.dilation, &[&self.before, &self.after])?;
         let w = extents(operands, 1)?;
         let channels = &operands[0].shape.dims()[1];
-        let wanted = w[1].checked_mul(self.groups).map(Dim::Known);
-        if self.groups == 0 || !w[0].is_multiple_of(self.groups) || wanted.as_ref() != Some(channels) {
+        let wanted = w[1].checked_mul(self.groups);
+        is_known(operands, 0, 1, wanted.unwrap_or(0))?;
+        if self.groups == 0 || !w[0].is_multiple_of(self.groups) || wanted.map(Dim::Known).as_ref() != Some(channels) {
             return Err(refuse(operands, 1, format!("a weight for {channels} channels in {} groups", self.groups)));
         }
         bias(operands, w[0])?;
@@ -109,6 +110,7 @@ impl Operator for ConvTranspose {
         let attributes: [&[usize]; 3] = [&self.before, &self.after, &self.extra];
         let spatial = spatial_axes(Self::NAME, operands, &self.stride, &self.dilation, &attributes)?;
         let w = extents(operands, 1)?;
+        is_known(operands, 0, 1, w[0])?;
         if self.groups == 0 || !w[0].is_multiple_of(self.groups) || operands[0].shape.dims()[1] != Dim::Known(w[0]) {
             return Err(refuse(operands, 1, "a weight whose first extent is the number of channels"));
         }

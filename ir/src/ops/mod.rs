@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use std::fmt::Debug;
 
 use crate::error::TypeError;
-use crate::types::{Elem, Tensor, TensorType};
+use crate::types::{Dim, Elem, Tensor, TensorType};
 
 mod boxes;
 mod conv;
@@ -223,6 +223,14 @@ pub(crate) fn extents(operands: &[&TensorType], i: usize) -> Result<SmallVec<[us
 /// Refuses operand `i` with what was expected of it.
 pub(crate) fn refuse(operands: &[&TensorType], i: usize, expected: impl Into<String>) -> TypeError {
     TypeError::Operand { operand: i, found: Box::new(operands[i].clone()), expected: expected.into() }
+}
+
+/// Fails where extent `axis` of operand `i` is open: it must be `expected`.
+pub(crate) fn is_known(operands: &[&TensorType], i: usize, axis: usize, expected: usize) -> Result<(), TypeError> {
+    match operands[i].shape.dims()[axis] {
+        Dim::Known(_) => Ok(()),
+        Dim::Open(_) => Err(TypeError::Extent { operand: i, ty: Box::new(operands[i].clone()), axis, expected }),
+    }
 }
 
 /// Refuses the element type of operand `i`.

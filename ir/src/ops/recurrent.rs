@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
 
-use super::{Operator, Types, arity, extents, float, refuse, same_elem};
+use super::{Operator, Types, arity, extents, float, is_known, refuse, same_elem};
 use crate::error::TypeError;
 use crate::types::{Dim, Shape, TensorType};
 
@@ -86,6 +86,9 @@ impl Operator for Recurrent {
         let [steps, batch, inputs] = operands[0].shape.dims() else {
             return Err(refuse(operands, 0, "steps, batch, inputs"));
         };
+        if let Some(columns) = operands[1].shape.dims().last().and_then(Dim::known) {
+            is_known(operands, 0, 2, columns)?;
+        }
         let hidden = extents(operands, 2)?.last().copied().unwrap_or(0);
         let rows = Dim::Known(self.cell.gates() * hidden);
         let expected = [
