@@ -24,6 +24,14 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext) -> Re
         return extreme(e, op, site);
     }
     let (from, inputs) = (&site.operands[0].shape, [e.operand(site, 0), e.axes(&op.axes)]);
+    // The plugin computes integers in floating point and merges what follows into the reduction: a division by it is then
+    // rounded to the nearest integer. Between conversions it stays a reduction.
+    if result.elem.is_integer() {
+        let real = result.with_elem(Elem::F32);
+        let x = e.convert(inputs[0], &site.operands[0].with_elem(Elem::F32));
+        let y = e.op(Operation(kind, 1), &[attribute("keep_dims", op.keep)], &[x, inputs[1]], &real);
+        return Ok(e.convert(y, &result));
+    }
     // The plugin applies constants that follow a reduction of the last of three axes to the wrong axis of its result, unless
     // the axis is kept.
     if !op.keep && from.rank() == 3 && op.axes[..] == [2] {
@@ -55,7 +63,8 @@ fn extreme(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext) -> Result<Port,
         let Some((groups, window)) = groups.and_then(|g| Some((g.clone(), g[2].known()?))) else {
             for axis in first..=last {
                 ty.shape = ty.shape.with(axis, 1);
-                x = sorted(e, x, 1, axis, true, &[ty.clone(), ty.with_elem(Elem::I64)])[0];
+                let one = e.index(1);
+                x = sorted(e, x, one, axis, true, &[ty.clone(), ty.with_elem(Elem::I64)])[0];
             }
             end = first;
             continue;
@@ -97,7 +106,8 @@ pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &NodeContext
     let kept = |elem| TensorType::new(elem, x.shape.with(op.axis, 1));
     let types = [kept(x.elem.real()), kept(y.elem.clone())];
     let data = e.operand(site, 0);
-    let places = sorted(e, data, 1, op.axis, op.largest, &types)[1];
+    let one = e.index(1);
+    let places = sorted(e, data, one, op.axis, op.largest, &types)[1];
     if op.keep { places } else { squeezed(e, places, &[op.axis], y) }
 }
 
