@@ -23,12 +23,12 @@ pub type Symbols = FxHashMap<Arc<str>, usize>;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Expr {
     /// The coefficient of each product, not 0. The factors of a product are sorted; the product of none is 1.
-    terms: BTreeMap<Vec<Factor>, i64>,
+    pub(super) terms: BTreeMap<Vec<Factor>, i64>,
 }
 
 /// A factor of a product.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Factor {
+pub(super) enum Factor {
     /// An open extent, 1 or more.
     Symbol(Arc<str>),
     /// An integer that a node of the graph computes, 0 or more.
@@ -42,7 +42,7 @@ enum Factor {
 }
 
 /// Maximum number of products in a sum. An expression that would have more is not made.
-const MOST_TERMS: usize = 64;
+const MOST_TERMS: usize = 256;
 
 /// Maximum nesting depth of an expression that is read.
 const DEEPEST: usize = 16;
@@ -96,6 +96,13 @@ impl Expr {
             [Factor::Symbol(name) | Factor::Computed(name)] if by > 0 => Some((name, by, summand)),
             _ => None,
         }
+    }
+
+    /// True if the expression depends on an integer that a node of the graph computes.
+    pub fn is_computed(&self) -> bool {
+        let mut found = false;
+        self.for_each_computed(&mut |_| found = true);
+        found
     }
 
     /// Calls `found` with each symbol in it that a node defines.
@@ -241,57 +248,6 @@ impl Expr {
             (quotient, rest) = (quotient.plus(&term)?, smaller);
         }
         Some(quotient)
-    }
-
-    /// A lower and an upper bound for all values of open extents from 1 on and of computed integers from 0 on, where there
-    /// is one.
-    pub fn bounds(&self) -> (Option<i64>, Option<i64>) {
-        // Factors are not negative where their lower bound is not, and then a product is least where they are.
-        let factor = |f: &Factor| match f {
-            Factor::Symbol(_) => Some(1),
-            Factor::Computed(_) => Some(0),
-            Factor::Quotient(of, by) => of.bounds().0.filter(|low| *low >= 0).map(|low| low.div_euclid(*by)),
-            Factor::Positive(of) => Some(of.bounds().0.unwrap_or(0).max(0)),
-        };
-        let product = |factors: &[Factor]| factors.iter().try_fold(1i64, |n, f| n.checked_mul(factor(f)?));
-        let bound = |sign: i64| {
-            self.terms.iter().try_fold(0i64, |sum, (factors, &n)| {
-                if n.signum() != sign && !factors.is_empty() {
-                    return None;
-                }
-                sum.checked_add(n.checked_mul(product(factors)?)?)
-            })
-        };
-        (bound(1).or_else(|| self.relaxed(1)?.bounds().0), bound(-1).or_else(|| self.relaxed(-1)?.bounds().1))
-    }
-
-    /// An expression that is not above this one (`sign` 1) or not below it (-1), and may have a bound there: with a multiple
-    /// of a quotient replaced by what is divided, or as [`Expr::turned`].
-    fn relaxed(&self, sign: i64) -> Option<Expr> {
-        let multiple = |(factors, n): (&Vec<Factor>, &i64)| match factors.as_slice() {
-            [Factor::Quotient(of, by)] if n % by == 0 => Some((factors.clone(), Arc::clone(of), *by, *n)),
-            _ => None,
-        };
-        let Some((factors, of, by, n)) = self.terms.iter().find_map(multiple) else { return self.turned(sign) };
-        // by * floor(x / by) is between x - (by - 1) and x.
-        let least = if n.signum() == sign { of.minus(&Expr::from(by - 1))? } else { (*of).clone() };
-        let mut rest = self.clone();
-        rest.terms.remove(&factors);
-        rest.plus(&least.times(&Expr::from(n / by))?)
-    }
-
-    /// The expression with max(0, x) written as x + max(0, -x), for one product of that sign which is nothing else.
-    fn turned(&self, sign: i64) -> Option<Expr> {
-        let positive = |(factors, n): (&Vec<Factor>, &i64)| match factors.as_slice() {
-            [Factor::Positive(of)] if n.signum() == sign => Some((Arc::clone(of), *n)),
-            _ => None,
-        };
-        // Turned once, its last product has a negative coefficient.
-        let (of, n) = self.terms.iter().find_map(positive)?;
-        of.terms.values().next_back().filter(|last| **last > 0)?;
-        let (same, other) = (Expr::of(Factor::Positive(Arc::clone(&of))), of.times(&Expr::from(-1))?);
-        let other = of.plus(&Expr::of(Factor::Positive(Arc::new(other))))?;
-        self.plus(&other.minus(&same)?.times(&Expr::from(n))?)
     }
 
     /// The number that it is for these values of symbols; `None` where a symbol has no value.

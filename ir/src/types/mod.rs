@@ -1,5 +1,6 @@
 //! Types: element, shape, layout, and the tensors that have them.
 
+mod bounds;
 mod elem;
 mod error;
 mod expr;
