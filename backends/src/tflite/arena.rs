@@ -6,8 +6,9 @@ use std::cmp::Reverse;
 
 use qcc_formats::tflite::{BuiltinOperator as B, Model, Operator, SubGraph};
 
+use super::in_place::InPlace;
 use super::temporaries::{Temporary, temporaries};
-use super::tensors::{bytes, is_constant, operators};
+use super::tensors::{Indexed, bytes, is_constant, lives_of_ports, operators};
 use crate::plan::{Buffer, MOST_PLANNED};
 
 /// Alignment of buffers, in bytes.
@@ -122,44 +123,6 @@ impl<'m> Lives<'m> {
         let kept: u64 = sums.chain(tensors).map(|n| n.next_multiple_of(ALIGNMENT)).sum();
         let buffers = self.buffers(&temporaries);
         (buffers.len() <= MOST_PLANNED).then(|| planned(buffers) + kept)
-    }
-}
-
-/// One for each input, output and variable.
-fn lives_of_ports(graph: &SubGraph) -> Vec<usize> {
-    let mut held: Vec<usize> = graph.tensors.iter().map(|t| usize::from(t.is_variable)).collect();
-    graph.index(&graph.inputs).chain(graph.index(&graph.outputs)).for_each(|i| held[i] += 1);
-    held
-}
-
-/// Tensors of a subgraph by index, without absent ones.
-trait Indexed {
-    fn index(&self, of: &[i32]) -> impl Iterator<Item = usize>;
-}
-
-impl Indexed for SubGraph {
-    fn index(&self, of: &[i32]) -> impl Iterator<Item = usize> {
-        let known = self.tensors.len();
-        of.iter().filter_map(move |&i| usize::try_from(i).ok().filter(|&i| i < known))
-    }
-}
-
-/// A kernel whose result may be in the buffer of an operand (`inplace_operator`).
-struct InPlace {
-    /// The number of operands that may be overwritten.
-    operands: usize,
-    /// False if the bytes stay the same.
-    changes: bool,
-}
-
-impl InPlace {
-    fn of(code: B) -> Option<Self> {
-        Some(match code {
-            B::RESHAPE | B::SQUEEZE | B::EXPAND_DIMS | B::BITCAST => InPlace { operands: 1, changes: false },
-            B::SOFTMAX | B::DYNAMIC_UPDATE_SLICE => InPlace { operands: 1, changes: true },
-            B::ADD | B::SUB | B::MUL | B::DIV => InPlace { operands: 2, changes: true },
-            _ => return None,
-        })
     }
 }
 

@@ -35,6 +35,7 @@ mod check;
 mod devices;
 mod disassemble;
 mod emit;
+mod in_place;
 pub(crate) mod micro;
 mod nodes;
 mod ops;
@@ -90,7 +91,13 @@ pub(crate) fn write_sources(
 
 /// The tables of the file, checked, and the tensors of values by name.
 fn model(graph: Checked<'_>, device: Option<&Device>, attachments: &Attachments) -> Result<Written, Vec<Diagnostic>> {
-    let written = nodes::emit(graph, device, attachments)?;
+    let mut written = nodes::emit(graph, device, attachments)?;
+    let origins = &mut written.origins;
+    in_place::keep_values(&mut written.model, |graph, position| {
+        if graph == 0 {
+            origins.insert(position, origins[position]);
+        }
+    });
     let wrong = check::check(&written.model);
     if wrong.is_empty() { Ok(written) } else { Err(wrong) }
 }

@@ -26,3 +26,22 @@ pub(super) fn is_constant(model: &Model, t: &Tensor) -> bool {
 pub(super) fn operators<'m>(model: &'m Model, graph: &'m SubGraph) -> Vec<(BuiltinOperator, &'m Operator)> {
     graph.operators.iter().filter_map(|op| Some((model.builtin(op)?, op))).collect()
 }
+
+/// One for each input, output and variable.
+pub(super) fn lives_of_ports(graph: &SubGraph) -> Vec<usize> {
+    let mut held: Vec<usize> = graph.tensors.iter().map(|t| usize::from(t.is_variable)).collect();
+    graph.index(&graph.inputs).chain(graph.index(&graph.outputs)).for_each(|i| held[i] += 1);
+    held
+}
+
+/// Tensors of a subgraph by index, without absent ones.
+pub(super) trait Indexed {
+    fn index(&self, of: &[i32]) -> impl Iterator<Item = usize>;
+}
+
+impl Indexed for SubGraph {
+    fn index(&self, of: &[i32]) -> impl Iterator<Item = usize> {
+        let known = self.tensors.len();
+        of.iter().filter_map(move |&i| usize::try_from(i).ok().filter(|&i| i < known))
+    }
+}
