@@ -138,7 +138,7 @@ fn narrow(g: &mut Graph, node: NodeId, given: &FxHashSet<ValueId>) -> Result<(),
 }
 
 /// Refuses constant indices that are out of range. For targets whose kernels do not support negative indices, computed
-/// indices are converted to non-negative ones.
+/// indices and those along open axes are converted to non-negative ones.
 #[derive(Debug)]
 pub(super) struct IndicesFromFront;
 
@@ -160,7 +160,8 @@ impl Pass for IndicesFromFront {
         for node in g.order() {
             let Some(ends) = g.indexed(node) else { continue };
             let index = g.operands(node)[1];
-            if g.constant(index).is_some() || is_nonnegative(g, index) {
+            // Constant ones are counted along known extents by a rule.
+            if g.constant(index).is_some_and(|_| ends.extents().is_some()) || is_nonnegative(g, index) {
                 continue;
             }
             let fixed = match counted.get(&(index, ends.clone())) {
@@ -179,6 +180,9 @@ impl Pass for IndicesFromFront {
     }
 }
 
+/// The most constant indices that are counted one by one.
+const MOST_COUNTED: usize = 64;
+
 /// Adds the extents `ends` to negative indices. The conversion comes before nodes that repeat or
 /// reshape the indices.
 pub(super) fn counted_from_front(b: &mut Build<'_>, index: ValueId, ends: &[Dim]) -> Built {
@@ -191,6 +195,13 @@ pub(super) fn counted_from_front(b: &mut Build<'_>, index: ValueId, ends: &[Dim]
     if let Some(op) = repeats {
         let counted = counted_from_front(b, b.g.operands(index.node)[0], ends)?;
         return b.op(op, &[counted]);
+    }
+    if let ([end, ..], Some(known)) = (ends, b.g.constant(index).filter(|t| same && t.len() <= MOST_COUNTED)) {
+        let counted = |&i: &i64| if i < 0 { end.expr().plus(&i.into()) } else { Some(i.into()) };
+        let values = known.integers().and_then(|known| known.iter().map(counted).collect::<Option<_>>());
+        let shape = known.dims().into_iter().collect();
+        let values = values.ok_or(Skip::NoMatch)?;
+        return Ok(b.node(Symbolic { values, shape, narrow: elem == Elem::I32 }, &[])?.value(0));
     }
     let (ends, shape): (&[Dim], Extents) = match ends {
         [end, ..] if same => (std::slice::from_ref(end), Extents::new()),
@@ -232,7 +243,8 @@ pub(super) fn arg_reduce(b: &mut Build<'_>, node: NodeId) -> Built {
 /// The smallest elements are the largest of the negated operand. Integers use `-1 - x`, because the minimum has no
 /// negation.
 pub(super) fn top_k(b: &mut Build<'_>, node: NodeId) -> Built {
-    let &Op::TopK(TopK { k, axis, largest: false }) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let Op::TopK(TopK { k, axis, largest: false }) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let (k, axis) = (k.clone(), *axis);
     let x = b.g.operands(node)[0];
     let turned = |b: &mut Build<'_>, x: ValueId| -> Built {
         if b.ty(x).elem.is_float() {

@@ -9,7 +9,7 @@ use qcc_ir::{Elem, Shape, Tensor, TensorType};
 use super::super::emit::{Emitter, NodeContext, Unsupported, stored};
 use crate::extents;
 
-/// GATHER. Kernels refuse negative indices, so constant ones are made non-negative.
+/// GATHER.
 pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let version = match stored(&x.elem) {
@@ -18,17 +18,8 @@ pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &NodeContext<'_>) -
         Stored::INT8 => 2,
         _ => 1,
     };
-    let mut indices = site.inputs[1];
-    if let Some(tensor) = site.graph.constant(site.values[1])
-        && let Some(values) = tensor.integers()
-        && values.iter().any(|&i| i < 0)
-    {
-        let extent = x.shape.dims()[op.axis].known().ok_or("a negative index along an open axis")? as i64;
-        let values: Vec<i32> = values.iter().map(|&i| if i < 0 { i + extent } else { i } as i32).collect();
-        indices = e.constant(&TensorType::new(Elem::I32, tensor.ty().shape.clone()), &values);
-    }
     let options = GatherOptions { axis: x.layout.position(op.axis) as i32, batch_dims: 0 };
-    e.push_operator(BuiltinOperator::GATHER, version, options, &[site.inputs[0], indices], &site.outputs);
+    e.push_operator(BuiltinOperator::GATHER, version, options, &site.inputs, &site.outputs);
     Ok(())
 }
 
@@ -86,7 +77,11 @@ pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext<'_>) -> R
         return Err(format!("axis {} of {x} does not lie innermost", op.axis).into());
     }
     let version = super::super::emit::version(x, 1, 2, 3);
-    let inputs = [site.inputs[0], e.index(op.k)];
+    let k = match op.k.known() {
+        Some(k) => e.index(k),
+        None => extents::list(e, &[op.k.expr()])?,
+    };
+    let inputs = [site.inputs[0], k];
     let options = Options::Other(OptionsType::TOPK_V2);
     let [values, indices] = [site.outputs[0], site.outputs[1]];
     if e.elem(indices) == Stored::INT32 {
