@@ -54,7 +54,10 @@ pub(crate) enum Folded {
 /// The result of an operator that does shape arithmetic on open extents; `None` if it does something else.
 pub(crate) fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Option<Folded> {
     if !operands.iter().any(|&v| matches!(graph.producer(v), Op::Symbolic(_))) {
-        return None;
+        return match op {
+            Op::Cast(Cast { to }) if matches!(to, Elem::I32 | Elem::I64) => truncated(graph, operands[0], to)?.folded(),
+            _ => None,
+        };
     }
     let wholes: SmallVec<[Whole; 4]> = operands.iter().map(|&v| Whole::of(graph, v)).collect::<Option<_>>()?;
     let result = match op {
@@ -182,17 +185,95 @@ fn arithmetic(f: BinaryFn, x: &Expr, y: &Expr) -> Option<Expr> {
         BinaryFn::Add => x.plus(y),
         BinaryFn::Sub => x.minus(y),
         BinaryFn::Mul => x.times(y),
-        // Integers are divided towards 0; extents are not negative.
+        // Integers are divided towards 0.
         BinaryFn::Div => match y.constant() {
             Some(by) if x.bounds().0.is_some_and(|low| low >= 0) => x.floor_div(by),
+            Some(by) if x.exact_div(y).is_none() => {
+                let (zero, minus) = (Expr::default(), x.times(&(-1).into())?);
+                x.larger(&zero)?.floor_div(by)?.minus(&minus.larger(&zero)?.floor_div(by)?)
+            }
             _ => x.exact_div(y),
         },
         BinaryFn::FloorDiv => match y.constant() {
             Some(by) if by > 0 => x.floor_div(by),
             _ => x.exact_div(y),
         },
+        BinaryFn::Rem if x.bounds().0.is_none_or(|low| low < 0) => None,
+        BinaryFn::FloorMod | BinaryFn::Rem => {
+            let by = y.constant()?;
+            x.minus(&x.floor_div(by)?.times(&by.into())?)
+        }
         BinaryFn::Max => x.larger(y),
         BinaryFn::Min => x.smaller(y),
         _ => None,
     }
+}
+
+/// Numbers as quotients of integers that follow from open extents by a positive divisor.
+struct Quotients {
+    whole: Whole,
+    by: i64,
+}
+
+/// The largest factor and divisor of quotients. With extents of real tensors such numbers are exact in `f32`, or, where the
+/// divisor is no power of two, on the same side of each integer.
+const MOST_FACTOR: i64 = 1 << 12;
+/// The most operators between quotients and the integers that they follow from.
+const MOST_STEPS: usize = 8;
+
+impl Quotients {
+    /// The numbers of a floating-point value that follows from open extents.
+    fn of(graph: &Graph, v: ValueId, steps: usize) -> Option<Quotients> {
+        let steps = steps.checked_sub(1)?;
+        let operands = graph.operands(v.node);
+        let from = |i: usize| Quotients::of(graph, *operands.get(i)?, steps);
+        match graph.producer(v) {
+            Op::Cast(Cast { to }) if to.is_float() && graph.ty(operands[0]).elem.is_float() => from(0),
+            Op::Cast(Cast { to: Elem::F32 }) => Some(Quotients { whole: Whole::of(graph, operands[0])?, by: 1 }),
+            Op::Unary(Unary { f: UnaryFn::Floor }) => from(0)?.rounded(false),
+            Op::Unary(Unary { f: UnaryFn::Ceil }) => from(0)?.rounded(true),
+            Op::Binary(Binary { f: BinaryFn::Div }) => from(0)?.over(ratio(graph, operands[1])?),
+            Op::Binary(Binary { f: BinaryFn::Mul }) => match ratio(graph, operands[1]) {
+                Some((factor, by)) => from(0)?.over((by, factor)),
+                None => ratio(graph, operands[0]).and_then(|(factor, by)| from(1)?.over((by, factor))),
+            },
+            _ => None,
+        }
+    }
+
+    /// These divided by `divisor / factor`. Only a divisor that is a power of two leaves numbers that can be divided again.
+    fn over(self, (divisor, factor): (i64, i64)) -> Option<Quotients> {
+        let by = self.by.checked_mul(divisor).filter(|&by| by <= MOST_FACTOR && self.by.count_ones() == 1)?;
+        let values = self.whole.values.iter().map(|e| e.times(&factor.into())).collect::<Option<_>>()?;
+        Some(Quotients { whole: Whole { values, ..self.whole }, by })
+    }
+
+    /// These rounded to integers.
+    fn rounded(self, up: bool) -> Option<Quotients> {
+        let added = if up { self.by - 1 } else { 0 };
+        let rounded = |e: &Expr| e.plus(&added.into())?.floor_div(self.by);
+        let values = self.whole.values.iter().map(rounded).collect::<Option<_>>()?;
+        Some(Quotients { whole: Whole { values, ..self.whole }, by: 1 })
+    }
+}
+
+/// A positive constant as a quotient of small integers, of which one is a power of two.
+fn ratio(graph: &Graph, v: ValueId) -> Option<(i64, i64)> {
+    let t = graph.constant(v).filter(|t| t.len() == 1)?;
+    let number = f64::from(*t.floats().first()?);
+    let small = |n: f64| (1.0..=MOST_FACTOR as f64).contains(&n) && n.fract() == 0.0;
+    let by = (0..=12).map(|bits| 1i64 << bits).find(|&by| small(number * by as f64))?;
+    Some(((number * by as f64) as i64, by))
+}
+
+/// The integers to which a cast makes numbers that follow from open extents and are not negative.
+fn truncated(graph: &Graph, v: ValueId, to: &Elem) -> Option<Whole> {
+    let ty = graph.ty(v);
+    if ty.elem != Elem::F32 || ty.shape.elements().is_none_or(|n| n > MOST_VALUES) {
+        return None;
+    }
+    let quotients = Quotients::of(graph, v, MOST_STEPS)?;
+    let counts = quotients.whole.values.iter().all(|e| e.bounds().0.is_some_and(|low| low >= 0));
+    let values = quotients.rounded(false).filter(|_| counts)?.whole.values;
+    Some(Whole { values, shape: ty.shape.extents()?.into_iter().collect(), elem: to.clone() })
 }
