@@ -263,6 +263,11 @@ pub(crate) fn position(n: &mut impl Build, list: ValueId, i: usize) -> Result<Va
 pub(crate) fn reshaped(n: &mut impl Build, x: ValueId, asked: ValueId, copies: bool) -> Result<ValueId, Refusal> {
     let mut asked = list(n, asked)?;
     let count = length(n, asked).unwrap_or(0);
+    let mut known = Vec::new();
+    for i in 0..count {
+        let extent = element(n, asked, i)?;
+        known.push(whole(n.graph(), extent).and_then(|e| e.into_iter().next()).filter(|e| e.bounds().0 > Some(0)));
+    }
     let own = n.shape(x).dims().to_vec();
     let zero = number(n, 0);
     if copies {
@@ -280,7 +285,10 @@ pub(crate) fn reshaped(n: &mut impl Build, x: ValueId, asked: ValueId, copies: b
     let all = whole_number(n, all.expr())?;
     let rest = n.binary(BinaryFn::FloorDiv, all, given)?;
     let asked = select(n, negative, rest, asked)?;
-    shaped(n, x, asked)
+    let computed = defined(n, asked)?.unwrap_or_default();
+    let extents = known.into_iter().zip(computed).map(|(known, computed)| known.unwrap_or(computed));
+    let dims = extents.map(open).collect::<Result<Shape, _>>()?;
+    n.reshape_to(x, dims)
 }
 
 /// `x` in a shape that is a list of integers.

@@ -39,7 +39,12 @@ pub(crate) fn reshaped(n: &mut impl Build, x: ValueId, asked: &[Expr], copies: b
         [open] => {
             dims[open] = match the_rest(old, &dims) {
                 Some(extent) => extent,
-                None if n.shape(x).is_open() => return Err(Refusal::Open(n.shape(x).clone())),
+                // What the others leave is a number that only the run gives.
+                None if n.shape(x).is_open() => {
+                    let count = Extents::from_elem(asked.len(), 1);
+                    let asked = n.add_whole(asked.to_vec(), count)?;
+                    return computed::reshaped(n, x, asked, copies);
+                }
                 None => {
                     return Err(Refusal::Invalid(format!("{} elements do not fill the shape {}", n.ty(x), shown())));
                 }
