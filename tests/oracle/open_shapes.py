@@ -24,6 +24,7 @@ class Builder:
     def __init__(self, seed):
         self.random = np.random.default_rng(seed)
         self.nodes, self.constants, self.count = [], [], 0
+        self.opset = 17
 
     def op(self, kind, *inputs, outputs=1, **attributes):
         names = [f"v{self.count}_{i}" for i in range(outputs)]
@@ -62,7 +63,8 @@ class Builder:
         inputs = [helper.make_tensor_value_info(n, element[e], shape) for n, (e, shape) in inputs.items()]
         output = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
         graph = helper.make_graph(self.nodes, "open", inputs, [output], self.constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        imports = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
+        return helper.make_model(graph, opset_imports=imports, ir_version=8)
 
 
 def model(inputs, sizes, never=()):
@@ -344,6 +346,101 @@ def dilated(m):
     y = m.op("Conv", m.op("Transpose", lines, perm=[0, 3, 1, 2]), m.weight(4, 5, 8, 3), pads=[0, 1, 0, 1])
     apart = m.op("Reshape", m.op("Transpose", y, perm=[0, 2, 3, 1]), [2, -1, 6, 4])
     return m.op("Reshape", m.op("Transpose", apart, perm=[1, 2, 0, 3]), [-1, 12, 4])
+
+
+@model({"images": ("f", ["n", "channels", "h", "w"])},
+       [{"n": 1, "channels": 3, "h": 12, "w": 18}, {"n": 2, "channels": 3, "h": 9, "w": 7}, {"n": 3, "channels": 3, "h": 6, "w": 10}],
+       never=[{"n": 1, "channels": 4, "h": 12, "w": 18}])
+def channels(m):
+    """A convolution says how many channels the images have; padding to whole windows follows from quotients of floats."""
+    y = m.op("Relu", m.op("Conv", "images", m.weight(8, 3, 3, 3), pads=[1, 1, 1, 1]))
+    whole = lambda axis: m.op("Cast", m.op("Mul", m.op("Ceil", m.op("Div", m.op("Cast", m.extent(y, axis), to=1), 4.0)), 4.0), to=7)
+    below = lambda axis: m.op("Mod", m.op("Sub", 4, m.op("Mod", m.extent(y, axis), 4)), 4)
+    y = m.op("Pad", y, m.shape(0, 0, 0, 0, 0, 0, below(2), below(3)), mode="constant")
+    h, w = whole(2), whole(3)
+    y = m.op("Reshape", y, m.shape(m.extent(y, 0), 8, m.op("Div", h, 4), 4, m.op("Div", w, 4), 4))
+    y = m.op("Transpose", y, perm=[0, 2, 4, 3, 5, 1])
+    return m.op("MatMul", m.op("Reshape", y, [-1, 16, 8]), m.weight(8, 5))
+
+
+@model({"waves": ("f", ["n", "t"]), "mask": ("i", ["n", "t"])},
+       [{"n": 1, "t": 40}, {"n": 2, "t": 33}, {"n": 3, "t": 57}])
+def frames(m):
+    """Frames of a wave, of which only as many count as a sum of the mask divided with truncation says; the last one counts
+    twice."""
+    y = m.op("Conv", m.op("Unsqueeze", "waves", [1]), m.weight(6, 1, 5), strides=[3])
+    y = m.op("Transpose", m.op("Relu", y), perm=[0, 2, 1])
+    ones = m.op("Cast", m.op("Greater", m.op("Cast", "mask", to=1), 9.0), to=7)
+    count = m.op("Div", m.op("Sub", m.op("ReduceSum", ones, [1], keepdims=0), 1), 3)
+    lengths = m.op("Add", m.op("Div", m.op("Sub", count, 1), 2), 1)
+    places = m.op("Unsqueeze", m.op("Range", 0, m.extent(y, 1), 1), [0])
+    kept = m.op("Cast", m.op("Less", places, m.op("Unsqueeze", lengths, [1])), to=1)
+    taken = m.op("Slice", m.op("Slice", kept, [0], [2**40], [1], [2]), [0], m.op("Unsqueeze", m.extent(y, 1), [0]), [1])
+    y = m.op("Mul", y, m.op("Unsqueeze", kept, [2]))
+    y = m.op("Add", y, m.op("ReduceSum", m.op("Unsqueeze", taken, [2]), [1], keepdims=1))
+    return m.op("Add", y, m.op("Unsqueeze", m.op("Gather", y, -1, axis=1), [1]))
+
+
+@model({"ids": ("i", ["n", "s"]), "past": ("f", ["n", "p", 8])},
+       [{"n": 1, "s": 6, "p": 3}, {"n": 2, "s": 4, "p": 9}, {"n": 3, "s": 7, "p": 5}])
+def decoder(m):
+    """Positions after cached ones, read twice behind reshapes: by a table and by the mask of later places."""
+    s, p = m.extent("ids", 1), m.extent("past", 1)
+    places = m.op("Add", m.op("Range", 0, s, 1), p)
+    rows = m.op("Add", m.op("Unsqueeze", places, [0]), 2)
+    x = m.op("Add", m.op("Gather", m.weight(40, 8), "ids"), m.op("Gather", m.weight(64, 8), rows))
+    keys = m.op("Concat", "past", x, axis=1)
+    later = m.op("Greater", m.op("Range", 0, m.op("Add", s, p), 1), m.op("Reshape", places, [-1, 1]))
+    scores = m.op("MatMul", x, m.op("Transpose", keys, perm=[0, 2, 1]))
+    scores = m.op("Add", scores, m.op("Mul", m.op("Cast", later, to=1), -1000.0))
+    return m.op("MatMul", m.op("Softmax", scores, axis=-1), keys)
+
+
+@model({"tokens": ("f", ["n", "s", 6])}, [{"n": 1, "s": 16}, {"n": 2, "s": 9}, {"n": 3, "s": 25}])
+def square(m):
+    """Tokens as an image whose sides are a root of their number, which only the run gives."""
+    side = m.op("Cast", m.op("Pow", m.op("Cast", m.extent("tokens", 1), to=1), 0.5), to=7)
+    y = m.op("Reshape", "tokens", m.shape(m.extent("tokens", 0), side, side, m.extent("tokens", 2)))
+    y = m.op("Conv", m.op("Transpose", y, perm=[0, 3, 1, 2]), m.weight(7, 6, 3, 3), pads=[1, 1, 1, 1])
+    return m.op("Relu", y)
+
+
+@model({"ids": ("i", ["n", "s"]), "seen": ("i", ["n", "s"])}, [{"n": 1, "s": 9}, {"n": 2, "s": 14}, {"n": 3, "s": 5}])
+def fused(m):
+    """Layers that ONNX Runtime's optimizer merges: embeddings, attention to as many tokens as a mask counts, sums that are
+    normalized."""
+    ids, seen = (m.op("Cast", v, to=6) for v in ("ids", "seen"))
+    seen = m.op("Cast", m.op("Less", seen, m.op("Cast", 30, to=6)), to=6)
+    tables = [m.weight(n, 16) for n in (40, 32, 2)]
+    norm = [m.weight(16) + 1, m.weight(16)]
+    kinds = m.op("Mul", ids, m.op("Cast", 0, to=6))
+    x, count, _ = m.op("EmbedLayerNormalization", ids, kinds, *tables, *norm, seen, outputs=3, domain="com.microsoft")
+    y = m.op("Attention", x, m.weight(16, 48), m.weight(48), count, num_heads=2, domain="com.microsoft")
+    y = m.op("SkipLayerNormalization", x, y, *norm, m.weight(16), domain="com.microsoft")
+    z = m.op("Attention", y, m.weight(16, 48), m.weight(48), num_heads=2, unidirectional=1, domain="com.microsoft")
+    return m.op("SkipSimplifiedLayerNormalization", z, y, norm[0], domain="com.microsoft")
+
+
+@model({"q": ("f", ["n", "s", 16]), "past": ("f", ["n", 2, "p", 8])},
+       [{"n": 1, "s": 6, "p": 3}, {"n": 2, "s": 4, "p": 9}, {"n": 3, "s": 1, "p": 12}])
+def attends(m):
+    """The operator Attention, causal behind cached keys, and with a window."""
+    m.opset = 23
+    k = m.op("MatMul", "q", m.weight(16, 16))
+    y = m.op("Attention", "q", k, k, "", "past", "past", outputs=3, is_causal=1, q_num_heads=2, kv_num_heads=2)[0]
+    return m.op("Attention", y, k, "q", is_causal=1, q_num_heads=2, kv_num_heads=2, softcap=5.0)
+
+
+@model({"scores": ("f", ["n", "c"])}, [{"n": 3, "c": 9}, {"n": 2, "c": 4}, {"n": 5, "c": 14}])
+def ranked(m):
+    """The largest elements of an axis of any extent, at most six, and those of all that are positive."""
+    k = m.op("Min", m.extent("scores", 1), 6)
+    best, _ = m.op("TopK", "scores", m.op("Unsqueeze", k, [0]), outputs=2, axis=1)
+    flat = m.op("Reshape", "scores", [-1])
+    found = m.op("Reshape", m.op("NonZero", m.op("Cast", m.op("Greater", flat, -10.0), to=7)), [-1])
+    few = m.op("Unsqueeze", m.op("Min", m.extent(found, 0), 7), [0])
+    most, _ = m.op("TopK", m.op("Gather", flat, found), few, outputs=2)
+    return m.op("Add", best, m.op("ReduceSum", most, [0], keepdims=1))
 
 
 def sample(inputs, size, random):

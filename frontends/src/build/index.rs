@@ -7,7 +7,7 @@ use qcc_ir::ops::{
 };
 use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
-use super::computed::{counted, found, fresh, list, number, one_defined, position};
+use super::computed::{counted, found, fresh, list, number, one_defined, open, position};
 use super::{Build, Operands, Values, extent};
 use crate::refusal::Refusal;
 
@@ -33,7 +33,7 @@ pub(crate) fn range(axis: usize, extent: usize, start: i64, end: i64, step: i64)
 const THE_REST: i64 = 1_000_000_000;
 
 /// The part from `start` to before `end` of an axis, negative ones counted from its end; `None` if it is the whole axis.
-/// A part that depends on open extents is taken to be inside the axis.
+/// The end of a part that depends on open extents is taken to be inside an axis of known extent; an open axis ends it.
 pub(crate) fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) -> Result<Option<OpenSlice>, Refusal> {
     let all = extent.expr();
     let large = || Refusal::Unsupported(format!("a part from {start} to {end} of an axis of {extent}"));
@@ -46,6 +46,7 @@ pub(crate) fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) ->
         Some(n) if n >= THE_REST => all.clone(),
         _ => from_front(end).ok_or_else(large)?,
     };
+    let end = if extent.known().is_some() { end } else { end.smaller(&all).ok_or_else(large)? };
     let len = end.minus(&start).ok_or_else(large)?;
     if len.bounds().1.is_some_and(|most| most < 0) {
         return Err(large());
@@ -118,22 +119,15 @@ fn placed(n: &mut impl Build, x: ValueId, slice: &OpenSlice, places: ValueId) ->
     n.add(Gather { axis: slice.axis }, &[x, places])
 }
 
-/// The first of the elements of an axis of `x` that `sorted` puts in order, given how many there may be: as many as the integer
-/// at operand `i` says. Where that is known at run time only, all are put in order.
-pub(crate) fn first_sorted<N: Operands>(
-    n: &mut N,
-    (x, axis, i): (ValueId, usize, usize),
-    sorted: impl FnOnce(&mut N, usize) -> Result<Values, Refusal>,
-) -> Result<Values, Refusal> {
-    let Some(k) = n.computed(i)? else {
-        let k = extent(n.integer(i)?)?;
-        return sorted(n, k);
-    };
-    let len = one_defined(n, k)?;
-    let all = n.extent(x, axis)?;
-    let sorted = sorted(n, all)?;
-    let first = |v| n.add(OpenSlice { axis, start: Expr::default(), len: len.clone() }, &[v]);
-    sorted.into_iter().map(first).collect()
+/// The number of sorted elements: the integer at operand `i`.
+pub(crate) fn count_sorted(n: &mut impl Operands, i: usize) -> Result<Dim, Refusal> {
+    match n.computed(i)? {
+        Some(k) => open(one_defined(n, k)?),
+        None => match n.whole(i)?.as_slice() {
+            [k] => k.constant().map_or_else(|| open(k.clone()), |k| Ok(extent(k)?.into())),
+            _ => Err(Refusal::Invalid(format!("operand {i} is not one number of elements"))),
+        },
+    }
 }
 
 /// Refuses constant indices that are out of range, before they are combined to tuples. Column `i` indexes an axis of
@@ -396,7 +390,13 @@ pub(crate) fn diagonal(
 }
 
 /// A `Bool` matrix: true on diagonal `k` and above it (`upper`) or below it.
-pub(crate) fn triangle(n: &mut impl Build, rows: &Dim, columns: &Dim, k: i64, upper: bool) -> Result<ValueId, Refusal> {
+pub(crate) fn triangle(
+    n: &mut impl Build,
+    rows: &Dim,
+    columns: &Dim,
+    k: impl Into<Expr>,
+    upper: bool,
+) -> Result<ValueId, Refusal> {
     let f = if upper { BinaryFn::GreaterEqual } else { BinaryFn::LessEqual };
     beside_diagonal(n, [rows, columns], k, f)
 }
@@ -405,10 +405,11 @@ pub(crate) fn triangle(n: &mut impl Build, rows: &Dim, columns: &Dim, k: i64, up
 pub(crate) fn beside_diagonal(
     n: &mut impl Build,
     [rows, columns]: [&Dim; 2],
-    k: i64,
+    k: impl Into<Expr>,
     f: BinaryFn,
 ) -> Result<ValueId, Refusal> {
-    if let (&Dim::Known(rows), &Dim::Known(columns)) = (rows, columns) {
+    let k = k.into();
+    if let (&Dim::Known(rows), &Dim::Known(columns), Some(k)) = (rows, columns, k.constant()) {
         n.room(&[rows, columns], 1)?;
         let place = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64);
         let marks = (0..rows * columns).map(|i| match f {
@@ -420,7 +421,7 @@ pub(crate) fn beside_diagonal(
     }
     let (row, column) = (counted(n, rows.expr())?, counted(n, columns.expr())?);
     let row = n.column(row)?;
-    let k = n.add_constant(Tensor::scalar(k));
+    let k = n.add_whole(vec![k], Extents::new())?;
     let diagonal = n.binary(BinaryFn::Add, row, k)?;
     n.binary(f, column, diagonal)
 }

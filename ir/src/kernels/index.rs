@@ -161,9 +161,10 @@ pub(super) fn around(dims: &[usize], axis: usize) -> [usize; 3] {
 
 pub(crate) fn top_k(op: &TopK, x: &Tensor) -> Result<Tensors, EvalError> {
     let types = op.infer(&[x.ty()])?;
+    let k = op.k.known().ok_or(EvalError::Unknown(TopK::NAME))?;
     let [outer, extent, inner] = around(&x.dims(), op.axis);
     let ranks = ranks(x);
-    let mut found = vec![0i64; outer * op.k * inner];
+    let mut found = vec![0i64; outer * k * inner];
     let mut order: Vec<usize> = Vec::with_capacity(extent);
     for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
         let rank = |n: usize| ranks[(o * extent + n) * inner + i];
@@ -174,13 +175,13 @@ pub(crate) fn top_k(op: &TopK, x: &Tensor) -> Result<Tensors, EvalError> {
         };
         order.clear();
         order.extend(0..extent);
-        if 0 < op.k && op.k < extent {
-            order.select_nth_unstable_by(op.k - 1, compare);
+        if 0 < k && k < extent {
+            order.select_nth_unstable_by(k - 1, compare);
         }
-        order.truncate(op.k);
+        order.truncate(k);
         order.sort_unstable_by(compare);
-        for (k, &n) in order.iter().enumerate() {
-            found[(o * op.k + k) * inner + i] = n as i64;
+        for (place, &n) in order.iter().enumerate() {
+            found[(o * k + place) * inner + i] = n as i64;
         }
     }
     let found = Tensor::of(types[1].clone(), found);
@@ -339,10 +340,10 @@ mod tests {
     #[test]
     fn the_first_of_equals_wins() {
         let x = f32s(&[2, 4], &[1., 3., 3., 2., -0.0, 0.0, -1., -2.]);
-        let out = TopK { k: 2, axis: 1, largest: true }.eval(&[&x]).unwrap();
+        let out = TopK { k: 2.into(), axis: 1, largest: true }.eval(&[&x]).unwrap();
         assert_eq!(out[0].floats().as_ref(), [3., 3., 0., 0.]);
         assert_eq!(out[1].integers(), Some(vec![1, 2, 0, 1]));
-        let out = TopK { k: 1, axis: 0, largest: false }.eval(&[&x]).unwrap();
+        let out = TopK { k: 1.into(), axis: 0, largest: false }.eval(&[&x]).unwrap();
         assert_eq!((out[0].floats().to_vec(), out[1].integers()), (vec![0., 0., -1., -2.], Some(vec![1, 1, 1, 1])));
         let arg = |axis, largest| ArgReduce { axis, largest, keep: false }.eval(&[&x]).unwrap()[0].integers();
         assert_eq!(arg(1, true), Some(vec![1, 0]));

@@ -168,7 +168,7 @@ impl Operator for ScatterNd {
 #[serde(deny_unknown_fields)]
 pub struct TopK {
     /// Number of elements.
-    pub k: usize,
+    pub k: Dim,
     /// The axis.
     pub axis: usize,
     /// The largest, not the smallest.
@@ -181,10 +181,11 @@ impl Operator for TopK {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         axis_of(operands, 0, self.axis)?;
-        if operands[0].shape.dims()[self.axis].known().is_some_and(|extent| self.k > extent) {
+        let extent = operands[0].shape.dims()[self.axis].known();
+        if self.k.known().zip(extent).is_some_and(|(k, extent)| k > extent) {
             return Err(refuse(operands, 0, format!("{} elements or more along axis {}", self.k, self.axis)));
         }
-        let shape = operands[0].shape.with(self.axis, self.k);
+        let shape = operands[0].shape.with(self.axis, self.k.clone());
         let values = TensorType::new(operands[0].elem.clone(), shape.clone());
         Ok(Types::from_iter([values, TensorType::new(Elem::I64, shape)]))
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Expand, Extents, LayoutRule, Op, Operator, QuantRule, Range, Reshape, Resize, Slice, Types, arity, axis_of, one,
-    refuse, refuse_element,
+    Expand, Extents, LayoutRule, Op, Operator, QuantRule, Range, Reshape, Resize, Slice, TopK, Types, arity, axis_of,
+    one, refuse, refuse_element,
 };
 use crate::error::TypeError;
 use crate::types::{Dim, Elem, Expr, Shape, Symbols, Tensor, TensorType};
@@ -178,6 +178,7 @@ impl Op {
             Op::Reshape(op) => of_shape(&op.shape),
             Op::Expand(op) => of_shape(&op.shape),
             Op::Resize(op) => of_shape(&op.size),
+            Op::TopK(TopK { k: Dim::Open(k), .. }) => found(k),
             Op::OpenSlice(op) => [&op.start, &op.len].into_iter().for_each(found),
             Op::Symbolic(op) => op.values.iter().for_each(found),
             Op::Loop(op) => op.iterations.iter().for_each(found),
@@ -191,6 +192,7 @@ impl Op {
             Op::Reshape(op) => op.shape.is_open(),
             Op::Expand(op) => op.shape.is_open(),
             Op::Resize(op) => op.size.is_open(),
+            Op::TopK(op) => op.k.known().is_none(),
             Op::OpenSlice(_) | Op::Symbolic(_) => true,
             Op::Loop(op) if op.iterations.is_some() => true,
             _ => self.bodies().iter().any(|body| body.is_open()),
@@ -204,6 +206,10 @@ impl Op {
             Op::Reshape(op) => Reshape { shape: op.shape.bind(symbols) }.into(),
             Op::Expand(op) => Expand { shape: op.shape.bind(symbols) }.into(),
             Op::Resize(op) => Resize { size: op.size.bind(symbols), ..op.clone() }.into(),
+            Op::TopK(op) => {
+                let k = op.k.map(|e| e.bind(symbols))?;
+                TopK { k, ..op.clone() }.into()
+            }
             Op::OpenSlice(OpenSlice { axis, start, len }) => {
                 let (axis, start, len) = (*axis, start.bind(symbols)?, len.bind(symbols)?);
                 let known = |e: &Expr| e.constant().and_then(|n| usize::try_from(n).ok());

@@ -313,7 +313,7 @@ fn dress(g: &mut Graph, constants: Vec<Tensor>, [lo, hi]: [f32; 2], origins: &[(
         let moved = g.add_typed(Relayout {}, &[x], smallvec![physical], origin.clone())?.value(0);
         let stored = g.add_typed(Quantize {}, &[moved], smallvec![qparams], origin)?.value(0);
         let back = g.add1(Relayout {}, &[stored], Origin::none())?;
-        g.add(TopK { k: 2, axis: 3, largest: true }, &[back], Origin::none())
+        g.add(TopK { k: 2.into(), axis: 3, largest: true }, &[back], Origin::none())
     });
     if let Ok(top) = chain {
         g.add_output("values", top.value(0));

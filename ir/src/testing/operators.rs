@@ -407,7 +407,7 @@ fn orders(all: &mut Cases) {
                 for (largest, flag) in [(false, false), (false, true), (true, false), (true, true)] {
                     all.add(ArgReduce { axis, largest, keep: flag }, vec![Input(x.clone())]);
                     let k = if flag { extent } else { 2 };
-                    all.add(TopK { k, axis, largest }, vec![Input(x.clone())]);
+                    all.add(TopK { k: k.into(), axis, largest }, vec![Input(x.clone())]);
                     all.add(CumSum { axis, exclusive: largest, reverse: flag }, vec![Input(x.clone())]);
                 }
             }

@@ -109,8 +109,8 @@ impl Dim {
                 let (a, b) = (a.expr(), b.expr());
                 let (low, high) = a.minus(&b).map_or((None, None), |d| d.bounds());
                 let differ = low.is_some_and(|low| low > 0) || high.is_some_and(|high| high < 0);
-                // A number is simpler than an expression.
-                let rank = |e: &Expr| (e.constant().is_none(), e.size());
+                // A number is simpler than an expression, and one of open extents than one of integers that nodes compute.
+                let rank = |e: &Expr| (e.constant().is_none(), e.is_computed(), e.size());
                 if differ { None } else { Dim::of(if (rank(&b), &b) < (rank(&a), &a) { b } else { a }) }
             }
         }
@@ -187,14 +187,7 @@ impl Shape {
 
     /// The first axis whose extent depends on an integer that a node of the graph computes.
     pub fn computed_axis(&self) -> Option<usize> {
-        let computed = |dim: &Dim| {
-            let mut found = false;
-            if let Dim::Open(expr) = dim {
-                expr.for_each_computed(&mut |_| found = true);
-            }
-            found
-        };
-        self.0.iter().position(computed)
+        self.0.iter().position(|dim| matches!(dim, Dim::Open(expr) if expr.is_computed()))
     }
 
     /// The shape for these values of symbols; extents that they do not determine stay open.
@@ -269,28 +262,37 @@ enum Extent {
     Sym(String),
 }
 
-impl serde::Serialize for Shape {
+impl serde::Serialize for Dim {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(self.0.iter().map(|d| match d {
+        let extent = match self {
             Dim::Known(n) => Extent::Known(*n),
             Dim::Open(expr) if expr.as_symbol().is_some() => Extent::Sym(expr.label()),
             open @ Dim::Open(_) => Extent::Sym(open.to_string()),
-        }))
+        };
+        extent.serialize(s)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Dim {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(match Extent::deserialize(d)? {
+            Extent::Known(n) => Dim::Known(n),
+            Extent::Sym(s) => match s.strip_prefix('(').and_then(|s| s.strip_suffix(')')?.parse().ok()) {
+                Some(expr) => Dim::Open(Arc::new(expr)),
+                None => Dim::symbol(s),
+            },
+        })
+    }
+}
+
+impl serde::Serialize for Shape {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(&self.0)
     }
 }
 
 impl<'de> serde::Deserialize<'de> for Shape {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let extents = Vec::<Extent>::deserialize(d)?;
-        Ok(extents
-            .into_iter()
-            .map(|e| match e {
-                Extent::Known(n) => Dim::Known(n),
-                Extent::Sym(s) => match s.strip_prefix('(').and_then(|s| s.strip_suffix(')')?.parse().ok()) {
-                    Some(expr) => Dim::Open(Arc::new(expr)),
-                    None => Dim::symbol(s),
-                },
-            })
-            .collect())
+        Ok(Vec::<Dim>::deserialize(d)?.into_iter().collect())
     }
 }

@@ -282,7 +282,7 @@ fn unsupported_operators_are_refused_by_name_and_together() {
 #[test]
 fn indices() {
     check(ArgReduce { axis: 1, largest: true, keep: true }, &[X(&[2, 7, 3])]);
-    check(TopK { k: 3, axis: 1, largest: false }, &[X(&[2, 7])]);
+    check(TopK { k: 3.into(), axis: 1, largest: false }, &[X(&[2, 7])]);
     check(GatherElements { axis: 1 }, &[X(&[2, 4]), I(&[2, 3], &[0, 3, -1, 2, 2, -4])]);
     check(GatherElements { axis: 1 }, &[X(&[2, 4, 5]), N(&[1, 3, 2])]);
     let column = check(GatherElements { axis: 1 }, &[X(&[1, 4, 1]), N(&[1, 3, 1])]);

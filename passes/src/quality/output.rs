@@ -198,7 +198,7 @@ fn behind_moves(g: &Graph, mut v: ValueId) -> ValueId {
 
 /// True if the order of the elements depends on scores that the model computes.
 fn is_ranked(g: &Graph, v: ValueId) -> bool {
-    let ranks = |n: NodeId| matches!(g.op(n), Op::TopK(op) if op.k > 1);
+    let ranks = |n: NodeId| matches!(g.op(n), Op::TopK(op) if op.k != 1.into());
     let computed = |n: NodeId| is_computed(g, g.operands(n)[0]);
     ancestors(g, v).into_iter().any(|n| ranks(n) && computed(n))
 }

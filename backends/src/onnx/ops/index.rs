@@ -5,6 +5,7 @@ use qcc_ir::ops::{Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Unsupported, element};
+use crate::extents;
 
 /// Gather.
 pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &NodeContext<'_>) -> Result<(), Unsupported> {
@@ -64,7 +65,7 @@ pub(super) fn non_zero(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<()
 
 /// TopK.
 pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext<'_>) -> Result<(), Unsupported> {
-    let inputs = [e.input(site, 0), e.list([op.k as i64])];
+    let inputs = [e.input(site, 0), extents::list(e, &[op.k.expr()])?];
     let call = Call::new("TopK").size("axis", op.axis).int("largest", op.largest).int("sorted", 1);
     e.push(call, &inputs, &site.outputs);
     Ok(())

@@ -1,10 +1,11 @@
 //! Operators that compute or use indices.
 
 use qcc_formats::openvino::{Operation, Port};
-use qcc_ir::TensorType;
 use qcc_ir::ops::{Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
+use qcc_ir::{Elem, Shape, TensorType};
 
-use super::super::emit::{Emitter, NodeContext, Ports, attribute};
+use super::super::emit::{Emitter, NodeContext, Ports, Unsupported, attribute};
+use crate::extents;
 
 /// Gather; version 8 supports negative indices.
 pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &NodeContext) -> Port {
@@ -50,16 +51,23 @@ pub(super) fn non_zero(e: &mut Emitter<'_>, site: &NodeContext) -> Port {
 }
 
 /// TopK.
-pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext) -> Ports {
+pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext) -> Result<Ports, Unsupported> {
     let x = e.operand(site, 0);
-    sorted(e, x, op.k, op.axis, op.largest, &[site.results[0].clone(), site.results[1].clone()])
+    let k = match op.k.known() {
+        Some(k) => e.index(k),
+        None => {
+            let k = extents::list(e, &[op.k.expr()])?;
+            e.reshape(k, &TensorType::new(Elem::I64, Shape::scalar()))
+        }
+    };
+    Ok(sorted(e, x, k, op.axis, op.largest, &[site.results[0].clone(), site.results[1].clone()]))
 }
 
 /// The first `k` elements along an axis in sorted order, and their indices; sorting is stable.
 pub(super) fn sorted(
     e: &mut Emitter<'_>,
     x: Port,
-    k: usize,
+    k: Port,
     axis: usize,
     largest: bool,
     types: &[TensorType; 2],
@@ -71,6 +79,6 @@ pub(super) fn sorted(
         attribute("index_element_type", "i64"),
         attribute("stable", true),
     ];
-    let inputs = [x, e.index(k)];
+    let inputs = [x, k];
     e.op_many(Operation("TopK", 11), &data, &inputs, &types.each_ref())
 }

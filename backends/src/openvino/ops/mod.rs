@@ -58,7 +58,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<P
         Op::GatherElements(op) => one(index::gather_elements(e, op, site)),
         Op::GatherNd(op) => one(index::gather_nd(e, op, site)),
         Op::ScatterNd(op) => one(index::scatter_nd(e, op, site)),
-        Op::TopK(op) => Ok(index::top_k(e, op, site)),
+        Op::TopK(op) => index::top_k(e, op, site),
         Op::Resize(op) => one(resize::resize(e, op, site)?),
         Op::GridSample(op) => one(resize::grid_sample(e, op, site)),
         Op::Quantize(_) => one(quantize::quantize(e, site)?),

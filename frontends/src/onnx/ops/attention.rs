@@ -1,11 +1,12 @@
 //! Attention.
 
 use qcc_ir::ops::{BinaryFn, Concat, Expand, Extents, MatMul, Reduce, ReduceFn, Select, Softmax, UnaryFn};
-use qcc_ir::{Elem, Shape, ValueId};
+use qcc_ir::{Dim, Elem, Expr, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::attention::{join_heads, masked, repeated, split_heads};
+use crate::build::computed::counted;
 use crate::build::index::triangle;
 use crate::build::{Build, Values, extent};
 use crate::refusal::Refusal;
@@ -24,17 +25,20 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         }
         false => (q, k, v),
     };
-    let (k, v) = (behind(n, 4, k)?, behind(n, 5, v)?);
-    let (&[_, _, rows, depth], &[_, _, columns, _]) = (n.dims(q)?.as_slice(), n.dims(k)?.as_slice()) else {
+    let past = [n.optional(4), n.optional(5)];
+    let (k, v) = (behind(n, past[0], k)?, behind(n, past[1], v)?);
+    let ([_, _, rows, depth], [_, _, columns, _]) = (n.shape(q).dims(), n.shape(k).dims()) else {
         return Err(Refusal::Invalid(format!("a query {} and a key {}", n.ty(q), n.ty(k))));
     };
+    let depth = depth.known().ok_or_else(|| Refusal::Open(n.shape(q).clone()))?;
+    let places = [rows.clone(), columns.clone()];
     let scale = n.optional_float("scale")?.unwrap_or(1.0 / (depth as f32).sqrt());
     let scale = n.scalar(scale.into(), q)?;
     let scaled = n.binary(BinaryFn::Mul, q, scale)?;
     let shared = repeated(n, k, q)?;
     let raw = n.add(MatMul { transpose_b: true }, &[scaled, shared])?;
     let capped = capped(n, raw)?;
-    let (scores, seen) = visible(n, capped, [rows, columns])?;
+    let (scores, seen) = visible(n, capped, &places)?;
     let weights = n.add(Softmax { axis: 3, log: false }, &[scores])?;
     let weights = match seen {
         Some(seen) => without_blind(n, weights, seen)?,
@@ -55,9 +59,9 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     Ok(Values::from_iter([y, k, v, shown]))
 }
 
-/// Keys or values appended to the past ones of input `i`.
-pub(super) fn behind(n: &mut NodeCx<'_, '_>, i: usize, new: ValueId) -> Result<ValueId, Refusal> {
-    match n.optional(i) {
+/// Keys or values appended to past ones.
+pub(super) fn behind(n: &mut NodeCx<'_, '_>, past: Option<ValueId>, new: ValueId) -> Result<ValueId, Refusal> {
+    match past {
         Some(past) => n.add(Concat { axis: 2 }, &[past, new]),
         None => Ok(new),
     }
@@ -78,48 +82,49 @@ fn capped(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
 /// The offset of a query's position from its index: the number of past keys, equal for all or one for each batch
 /// element.
 enum Offset {
-    Known(i64),
+    All(Expr),
     Each(ValueId),
 }
 
 /// The scores with minus infinity for invisible keys, and the visibility mask, if there is one.
-fn visible(
-    n: &mut NodeCx<'_, '_>,
-    scores: ValueId,
-    [rows, columns]: [usize; 2],
-) -> Result<(ValueId, Option<ValueId>), Refusal> {
-    let past = n.optional(4).map(|past| n.dims(past).map(|dims| dims.get(2).copied().unwrap_or(0))).transpose()?;
+fn visible(n: &mut NodeCx<'_, '_>, scores: ValueId, places: &[Dim; 2]) -> Result<(ValueId, Option<ValueId>), Refusal> {
+    let past = n.optional(4).and_then(|past| Some(n.shape(past).dims().get(2)?.expr()));
     let lengths = if n.opset() >= 24 { n.optional(6) } else { None };
-    let lengths = lengths.map(|v| n.reshape(v, &[n.dims(v)?.iter().product(), 1, 1, 1])).transpose()?;
+    let lengths = lengths.map(|v| {
+        let batch = Shape::count(n.shape(v).dims()).ok_or_else(|| Refusal::Open(n.shape(v).clone()))?;
+        n.reshape_to(v, [batch, 1.into(), 1.into(), 1.into()].into_iter().collect())
+    });
+    let lengths = lengths.transpose()?;
     let offset = match (past, lengths) {
         (None, Some(lengths)) => {
-            let rows = n.scalar(rows as f64, lengths)?;
+            let rows = n.add_whole(vec![places[0].expr()], Extents::new())?;
+            let rows = n.cast(rows, n.ty(lengths).elem.clone())?;
             Offset::Each(n.binary(BinaryFn::Sub, lengths, rows)?)
         }
-        (past, _) => Offset::Known(past.unwrap_or(0) as i64),
+        (past, _) => Offset::All(past.unwrap_or_default()),
     };
     let windows = n.opset() >= 25;
     let (left, right) =
         if windows { (n.int("left_window_size", -1)?, n.int("right_window_size", -1)?) } else { (-1, -1) };
     let mut seen: Vec<ValueId> = Vec::new();
     if n.flag("is_causal", false)? {
-        seen.push(within(n, &offset, 0, false, [rows, columns])?);
+        seen.push(within(n, &offset, 0, false, places)?);
     }
     if left >= 0 {
-        seen.push(within(n, &offset, -left, true, [rows, columns])?);
+        seen.push(within(n, &offset, -left, true, places)?);
     }
     if right >= 0 {
-        seen.push(within(n, &offset, right, false, [rows, columns])?);
+        seen.push(within(n, &offset, right, false, places)?);
     }
     if let Some(lengths) = lengths {
-        let places = n.table(&[columns], |i| i as i64)?;
-        seen.push(n.binary(BinaryFn::Less, places, lengths)?);
+        let keys = counted(n, places[1].expr())?;
+        seen.push(n.binary(BinaryFn::Less, keys, lengths)?);
     }
     let mut scores = scores;
     if let Some(mask) = n.optional(3) {
         // Masks are added in the type of the scores.
         let mask = if n.ty(mask).elem == Elem::Bool { mask } else { n.cast(mask, n.ty(scores).elem.clone())? };
-        let mask = filled_up(n, mask, columns)?;
+        let mask = filled_up(n, mask, &places[1])?;
         if n.ty(mask).elem == Elem::Bool {
             seen.push(mask);
         } else {
@@ -138,42 +143,45 @@ fn within(
     offset: &Offset,
     bound: i64,
     above: bool,
-    [rows, columns]: [usize; 2],
+    [rows, columns]: &[Dim; 2],
 ) -> Result<ValueId, Refusal> {
     let offset = match offset {
-        Offset::Known(offset) => {
-            return triangle(n, &rows.into(), &columns.into(), offset.saturating_add(bound), above);
+        Offset::All(offset) => {
+            let far = || Refusal::Unsupported(format!("a window of {bound} is too large"));
+            return triangle(n, rows, columns, offset.plus(&bound.into()).ok_or_else(far)?, above);
         }
         Offset::Each(offset) => *offset,
     };
-    let distances = n.table(&[rows, columns], |i| (i % columns) as i64 - (i / columns) as i64)?;
+    let (row, column) = (counted(n, rows.expr())?, counted(n, columns.expr())?);
+    let row = n.column(row)?;
+    let distances = n.binary(BinaryFn::Sub, column, row)?;
     let bound = n.scalar(bound as f64, offset)?;
     let bound = n.binary(BinaryFn::Add, offset, bound)?;
     n.binary(if above { BinaryFn::GreaterEqual } else { BinaryFn::LessEqual }, distances, bound)
 }
 
-/// A mask extended to all keys: keys that it does not cover are invisible.
-fn filled_up(n: &mut NodeCx<'_, '_>, mask: ValueId, columns: usize) -> Result<ValueId, Refusal> {
-    let mut dims = n.dims(mask)?;
-    let Some(&last) = dims.last() else { return Err(Refusal::Invalid(format!("a mask {}", n.ty(mask)))) };
-    let missing = columns.saturating_sub(last);
-    if missing == 0 {
+/// A mask extended to all keys: keys that it does not cover are invisible. An open number of keys is that of the mask, unless
+/// they are known to differ.
+fn filled_up(n: &mut NodeCx<'_, '_>, mask: ValueId, columns: &Dim) -> Result<ValueId, Refusal> {
+    let mut dims = n.shape(mask).dims().to_vec();
+    let Some(last) = dims.last() else { return Err(Refusal::Invalid(format!("a mask {}", n.ty(mask)))) };
+    let missing = columns.expr().minus(&last.expr()).and_then(|missing| missing.constant()).unwrap_or(0);
+    if missing <= 0 {
         return Ok(mask);
     }
     let axis = dims.len() - 1;
-    dims[axis] = missing;
+    dims[axis] = extent(missing)?.into();
     let never = if n.ty(mask).elem == Elem::Bool { 0.0 } else { f64::NEG_INFINITY };
     let never = n.scalar(never, mask)?;
-    let never = n.add(Expand { shape: Shape::known(&dims) }, &[never])?;
+    let never = n.add(Expand { shape: dims.into_iter().collect() }, &[never])?;
     n.add(Concat { axis }, &[mask, never])
 }
 
 /// Attention weights, 0 for queries without visible keys.
 fn without_blind(n: &mut NodeCx<'_, '_>, weights: ValueId, seen: ValueId) -> Result<ValueId, Refusal> {
     let axis = n.rank(seen) - 1;
-    let columns = n.dims(seen)?[axis];
     let sees = |row: &[u8]| row.contains(&1);
-    if n.constant(seen).is_some_and(|t| t.data().chunks(columns.max(1)).all(sees)) {
+    if n.constant(seen).is_some_and(|t| t.data().chunks(t.dims()[axis].max(1)).all(sees)) {
         return Ok(weights);
     }
     let axes = Extents::from_elem(axis, 1);

@@ -114,7 +114,8 @@ fn skip_norm(n: &mut NodeCx<'_, '_>, simplified: bool) -> Result<Values, Refusal
         ));
     }
     let mut sum = n.binary(BinaryFn::Add, x, skip)?;
-    if n.dims(sum)? != n.dims(x)? {
+    let (own, added) = (n.shape(x).dims(), n.shape(sum).dims());
+    if own.len() != added.len() || own.iter().zip(added).any(|(a, b)| a.agreed(b).is_none()) {
         return Err(Refusal::Invalid(format!("{} and {} are added; expected the former's shape", n.ty(x), n.ty(skip))));
     }
     if let Some(bias) = bias {

@@ -1,12 +1,13 @@
 //! Attention layers of ONNX Runtime's optimizer.
 
-use qcc_ir::ops::{BinaryFn, Gather, MatMul, Range, ReduceFn, Select, Slice, Softmax};
-use qcc_ir::{Dim, Elem, ValueId};
+use qcc_ir::ops::{BinaryFn, Concat, Expand, Gather, MatMul, Range, ReduceFn, Select, Slice, Softmax};
+use qcc_ir::{Dim, Elem, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use super::attention::behind;
 use crate::build::attention::{join_heads, split_heads};
+use crate::build::computed::counted;
 use crate::build::index::triangle;
 use crate::build::{Build, Values, extent, matmul, norm};
 use crate::refusal::Refusal;
@@ -24,16 +25,34 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.flag("do_rotary", false)? || sizes.is_some_and(|s| s.iter().any(|&size| size != s[0])) {
         return Err(Refusal::Unsupported("rotary embeddings or values of another size are not supported here".into()));
     }
-    if n.optional(4).is_some() {
-        return Err(Refusal::Unsupported("past keys and values in one tensor are not supported".into()));
-    }
+    let past = match n.optional(4) {
+        Some(past) => [Some(slice_of(n, past, 0)?), Some(slice_of(n, past, 1)?)],
+        None => [None; 2],
+    };
     let mut all = matmul(n, x, weight)?;
     if let Some(bias) = bias {
         all = n.binary(BinaryFn::Add, all, bias)?;
     }
     let parts = thirds(n, all)?;
     let masks = [n.optional(3), n.optional(5)];
-    Ok(layer(n, parts, masks, None)?.into_iter().take(1).collect())
+    let found = layer(n, parts, masks, past)?;
+    if !n.names_output(1) {
+        return Ok(found.into_iter().take(1).collect());
+    }
+    // Keys and values in one tensor.
+    let mut row = |v: ValueId| {
+        let dims = std::iter::once(Dim::Known(1)).chain(n.shape(v).dims().iter().cloned()).collect();
+        n.reshape_to(v, dims)
+    };
+    let (k, v) = (row(found[1])?, row(found[2])?);
+    Ok(Values::from_iter([found[0], n.add(Concat { axis: 0 }, &[k, v])?]))
+}
+
+/// Slice `i` of the first axis, without it.
+fn slice_of(n: &mut NodeCx<'_, '_>, v: ValueId, i: usize) -> Result<ValueId, Refusal> {
+    let one = n.add(Slice { ranges: vec![Range { axis: 0, start: i, len: 1, step: 1 }] }, &[v])?;
+    let rest = n.shape(one).dims().iter().skip(1).cloned().collect();
+    n.reshape_to(one, rest)
 }
 
 /// Queries, keys and values in separate inputs, to which biases and past keys and values are added.
@@ -49,7 +68,8 @@ fn multi_head(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         }
     }
     let masks = [n.optional(4), n.optional(5)];
-    layer(n, parts, masks, Some([6, 7]))
+    let past = [n.optional(6), n.optional(7)];
+    layer(n, parts, masks, past)
 }
 
 /// Three equal parts of the last axis.
@@ -61,12 +81,12 @@ fn thirds(n: &mut NodeCx<'_, '_>, v: ValueId) -> Result<[ValueId; 3], Refusal> {
     Ok([part(0)?, part(1)?, part(2)?])
 }
 
-/// softmax(scale * Q * K^T + masks) * V, and the keys and values with past ones before them, which are the inputs `past`.
+/// softmax(scale * Q * K^T + masks) * V, and the keys and values with past ones before them.
 fn layer(
     n: &mut NodeCx<'_, '_>,
     parts: [ValueId; 3],
     [mask, added]: [Option<ValueId>; 2],
-    past: Option<[usize; 2]>,
+    past: [Option<ValueId>; 2],
 ) -> Result<Values, Refusal> {
     let heads = n.int("num_heads", 0)?;
     let (heads, causal) = (extent(heads)?, n.flag("unidirectional", false)?);
@@ -74,9 +94,7 @@ fn layer(
     // A value of rank 4 is split already.
     let [q, k, v] = parts.map(|part| if n.rank(part) == 4 { Ok(part) } else { split_heads(n, part, heads) });
     let (q, mut k, mut v) = (q?, k?, v?);
-    if let Some(past) = past {
-        (k, v) = (behind(n, past[0], k)?, behind(n, past[1], v)?);
-    }
+    (k, v) = (behind(n, past[0], k)?, behind(n, past[1], v)?);
     let depth = n.shape(q).dims()[3].known().ok_or_else(|| Refusal::Open(n.shape(q).clone()))?;
     let scale = n.optional_float("scale")?.filter(|&s| s != 0.0).unwrap_or(1.0 / (depth as f32).sqrt());
     let scale = n.scalar(scale.into(), q)?;
@@ -85,19 +103,14 @@ fn layer(
     let never = n.scalar(never.into(), scores)?;
     let zero = n.scalar(0.0, scores)?;
     if let Some(mask) = mask {
-        // 1 for visible keys, [N, keys].
-        let [batch, keys] = n.shape(mask).dims() else {
-            return Err(Refusal::Unsupported(format!("a mask {} is not supported", n.ty(mask))));
-        };
-        let shape = [batch.clone(), Dim::Known(1), Dim::Known(1), keys.clone()].into_iter().collect();
-        let mask = n.cast(mask, Elem::Bool)?;
-        let mask = n.reshape_to(mask, shape)?;
+        let mask = visible(n, mask, scores)?;
         let mask = n.add(Select {}, &[mask, zero, never])?;
         scores = n.binary(BinaryFn::Add, scores, mask)?;
     }
     if causal {
-        let dims = n.dims(scores)?;
-        let seen = triangle(n, &dims[2].into(), &dims[3].into(), dims[3] as i64 - dims[2] as i64, false)?;
+        let [rows, columns] = [2, 3].map(|axis| n.shape(scores).dims()[axis].clone());
+        let past = columns.expr().minus(&rows.expr()).ok_or_else(|| Refusal::Open(n.shape(scores).clone()))?;
+        let seen = triangle(n, &rows, &columns, past, false)?;
         let mask = n.add(Select {}, &[seen, zero, never])?;
         scores = n.binary(BinaryFn::Add, scores, mask)?;
     }
@@ -110,19 +123,48 @@ fn layer(
     Ok(Values::from_iter([y, k, v]))
 }
 
+/// The visible keys of each query as truths that broadcast with the scores. A mask of ranks 2 and 3 is 1 for those, `[N, keys]`
+/// or `[N, queries, keys]`; one of rank 1 has their number, `[N]`.
+fn visible(n: &mut NodeCx<'_, '_>, mask: ValueId, scores: ValueId) -> Result<ValueId, Refusal> {
+    let (dims, of) = (n.shape(mask).dims().to_vec(), n.shape(scores).dims().to_vec());
+    let one = Dim::Known(1);
+    match dims.as_slice() {
+        [batch] if batch.agreed(&of[0]).is_some() => {
+            let counts = n.reshape_to(mask, [batch.clone(), one.clone(), one.clone(), one].into_iter().collect())?;
+            let places = counted(n, of[3].expr())?;
+            let places = n.cast(places, n.ty(counts).elem.clone())?;
+            n.binary(BinaryFn::Less, places, counts)
+        }
+        [batch, keys] => {
+            let shape = [batch.clone(), one.clone(), one, keys.clone()].into_iter().collect();
+            let mask = n.cast(mask, Elem::Bool)?;
+            n.reshape_to(mask, shape)
+        }
+        [batch, queries, keys] => {
+            let shape = [batch.clone(), one, queries.clone(), keys.clone()].into_iter().collect();
+            let mask = n.cast(mask, Elem::Bool)?;
+            n.reshape_to(mask, shape)
+        }
+        _ => Err(Refusal::Unsupported(format!("a mask {} is not supported", n.ty(mask)))),
+    }
+}
+
 /// The normalized sum of the embeddings of words, positions and segments; the number of visible words; and that sum.
 fn embed_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (words, segments) = (n.input(0)?, n.optional(1));
     let [word_table, place_table, scale, offset] = [n.input(2)?, n.input(3)?, n.input(5)?, n.input(6)?];
     let (segment_table, mask, places) = (n.optional(4), n.optional(7), n.optional(8));
     let (epsilon, masks) = (n.float("epsilon", 1e-12)?, n.int("mask_index_type", 1)?);
-    let dims = n.dims(words)?;
-    let &[batch, steps] = dims.as_slice() else {
+    let [batch, steps] = n.shape(words).dims() else {
         return Err(Refusal::Invalid(format!("words {}", n.ty(words))));
     };
+    let (batch, steps) = (batch.clone(), steps.clone());
     let places = match places {
         Some(places) => places,
-        None => n.table(&[1, steps], |i| i as i64)?,
+        None => {
+            let line = counted(n, steps.expr())?;
+            n.reshape_to(line, [1.into(), steps].into_iter().collect())?
+        }
     };
     let (word, place) =
         (n.add(Gather { axis: 0 }, &[word_table, words])?, n.add(Gather { axis: 0 }, &[place_table, places])?);
@@ -134,7 +176,10 @@ fn embed_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let y = norm::layer_norm(n, sum, 2, &Values::from_slice(&[scale, offset]), epsilon)?;
     let count = match mask {
         Some(mask) if masks == 1 => n.reduce(ReduceFn::Sum, mask, &[1], false)?,
-        _ if n.names_output(1) && masks == 1 => n.table(&[batch], |_| 0i32)?,
+        _ if n.names_output(1) && masks == 1 => {
+            let none = n.add_constant(Tensor::scalar(0i32));
+            n.add(Expand { shape: [batch].into_iter().collect() }, &[none])?
+        }
         _ => y,
     };
     if n.names_output(1) && masks != 1 {

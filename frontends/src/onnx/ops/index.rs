@@ -187,12 +187,13 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.int("axis", -1)?;
     let axis = n.axis(axis, x)?;
     let (largest, _) = (n.flag("largest", true)?, n.flag("sorted", true)?);
-    let sorted = |n: &mut NodeCx<'_, '_>, k| n.add_all(TopK { k, axis, largest }, &[x]);
-    if n.opset() >= 10 {
-        return index::first_sorted(n, (x, axis, 1), sorted);
-    }
-    let k = n.optional_int("k")?.ok_or(Refusal::Attribute { name: "k".into(), problem: "is missing" })?;
-    sorted(n, extent(k)?)
+    let k = if n.opset() >= 10 {
+        index::count_sorted(n, 1)?
+    } else {
+        let k = n.optional_int("k")?.ok_or(Refusal::Attribute { name: "k".into(), problem: "is missing" })?;
+        extent(k)?.into()
+    };
+    n.add_all(TopK { k, axis, largest }, &[x])
 }
 
 /// `on` where the index along the new axis equals the given one, `off` elsewhere. Negative indices count from the end.

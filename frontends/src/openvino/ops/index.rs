@@ -5,7 +5,7 @@ use qcc_ir::ops::{BinaryFn, Gather, GatherElements, GatherNd, ScatterFn, Select,
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::index::{Places, first_sorted, non_zero};
+use crate::build::index::{Places, count_sorted, non_zero};
 use crate::build::one_hot::hits;
 use crate::build::range::range;
 use crate::build::{Build, Operands, Values, count_axis, extent, movement, one};
@@ -131,8 +131,7 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis: i64 = n.required("axis")?;
     let x = n.input(0)?;
     let axis = count_axis(axis, n.rank(x))?;
-    first_sorted(n, (x, axis, 1), |n, k| {
-        let both = n.add_all(TopK { k, axis, largest }, &[x])?;
-        Ok([both[0], n.cast(both[1], to)?].into_iter().collect())
-    })
+    let k = count_sorted(n, 1)?;
+    let both = n.add_all(TopK { k, axis, largest }, &[x])?;
+    Ok([both[0], n.cast(both[1], to)?].into_iter().collect())
 }

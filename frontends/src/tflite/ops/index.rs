@@ -8,7 +8,7 @@ use super::super::counted::Block;
 use super::super::node::NodeCx;
 use super::Row;
 use super::movement::plain;
-use crate::build::index::{block_between, bucket, diagonal_matrix, first_sorted, non_zero, reversed, with_diagonal};
+use crate::build::index::{block_between, bucket, count_sorted, diagonal_matrix, non_zero, reversed, with_diagonal};
 use crate::build::one_hot::hits;
 use crate::build::unique::unique;
 use crate::build::{Build, Operands, Values, count_axis, one};
@@ -123,10 +123,9 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axis = n.axis(-1, x)?;
     let (values, indices) = (n.declared(0)?, n.declared(1)?);
-    first_sorted(n, (x, axis, 1), |n, k| {
-        let values = n.add_as(TopK { k, axis, largest: true }, &[x], &values)?;
-        Ok([values, n.cast(values.node.value(1), indices)?].into_iter().collect())
-    })
+    let k = count_sorted(n, 1)?;
+    let values = n.add_as(TopK { k, axis, largest: true }, &[x], &values)?;
+    Ok([values, n.cast(values.node.value(1), indices)?].into_iter().collect())
 }
 
 /// The number of the boundaries that are less than each element or equal to it.

@@ -73,7 +73,7 @@ pub(super) const ROWS: &[Row] = &[
         let (k, axis) = (n.required_int("k")?, n.int("dim", -1)?);
         let (axis, largest) = (n.axis(axis, x)?, n.flag("largest", true)?);
         n.flag("sorted", true)?;
-        n.add_all(TopK { k: extent(k)?, axis, largest }, &[x])
+        n.add_all(TopK { k: extent(k)?.into(), axis, largest }, &[x])
     }),
 ];
 
@@ -109,7 +109,7 @@ fn sort(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.int("dim", -1)?;
     let (axis, largest) = (n.axis(axis, x)?, n.flag("descending", false)?);
     n.flag("stable", false)?;
-    let k = n.known_extent(x, axis)?;
+    let k = n.shape(x).dims()[axis].clone();
     n.add_all(TopK { k, axis, largest }, &[x])
 }
 
