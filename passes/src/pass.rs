@@ -9,6 +9,7 @@ use qcc_ir::{Graph, NodeId, OpenExtent, ValueId, VerifyError};
 
 use crate::calibrate::CalibrationTable;
 use crate::decisions::Decision;
+use crate::quantize::Scaled;
 use crate::rewrites::Rewrites;
 
 /// How much quantization the source model has.
@@ -55,7 +56,7 @@ pub struct Context<'a> {
     /// Contractions of the calibrated graph for which weight rounding loses most of the input channels.
     pub lost_inputs: Vec<NodeId>,
     /// The graph before quantization with scaled channels, if quantization scaled some.
-    pub scaled: Option<Graph>,
+    pub scaled: Option<Scaled>,
     /// What each node computes with after quantization, and why, in the order of the graph before quantization.
     pub decisions: Vec<Decision>,
     /// Which rewrites were applied, and why others were not.

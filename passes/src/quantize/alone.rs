@@ -3,7 +3,7 @@
 use qcc_ir::error::TypeError;
 use qcc_ir::ops::{Dequantize, Op, QuantRule, Quantize, Types};
 use qcc_ir::{Elem, Graph, NodeId, QuantParams, Tensor, ValueId};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Quantized;
 
@@ -12,7 +12,7 @@ use super::Quantized;
 pub struct Rounded {
     /// The graph. Node ids are those of the float graph.
     pub graph: Graph,
-    /// Each value of the float graph, with the value that replaces it.
+    /// Values of the float graph, each with the value that replaces it.
     pub values: Vec<(ValueId, ValueId)>,
 }
 
@@ -23,21 +23,25 @@ pub struct Rounded {
 /// # Errors
 /// If a node cannot be created.
 pub fn rounded_alone(g: &Graph, quantized: &Quantized, nodes: &[NodeId]) -> Result<Rounded, TypeError> {
-    let new: FxHashMap<ValueId, ValueId> = quantized.values.iter().copied().collect();
-    let mut rounded = quantized.scaled.as_ref().unwrap_or(g).clone();
+    let (new, scaled) = (quantized.twins(), quantized.scaled.as_ref());
+    let mut rounded = scaled.map_or(g, |scaled| &scaled.graph).clone();
+    let left: FxHashSet<NodeId> = rounded.order().into_iter().collect();
     let mut values: FxHashMap<ValueId, ValueId> = FxHashMap::default();
     for &n in nodes {
+        let here = scaled.map_or(n, |scaled| scaled.node(n));
         if let Some(twin) = new.get(&n.value(0)).map(|v| v.node) {
-            round_operands(&mut rounded, n, &quantized.graph, twin)?;
+            round_operands(&mut rounded, here, &quantized.graph, twin)?;
         }
         for v in g.results(n) {
             let qparams = new.get(&v).and_then(|v| quantized.graph.ty(*v).elem.qparams());
             if let Some(qparams) = qparams.filter(|_| g.ty(v).elem == Elem::F32) {
-                values.insert(v, round(&mut rounded, v, qparams)?);
+                let real = round(&mut rounded, ValueId { node: here, ..v }, qparams)?;
+                values.insert(v, real);
             }
         }
     }
-    let all = g.order().into_iter().flat_map(|n| g.results(n));
+    // What is divided by scales is not comparable.
+    let all = g.order().into_iter().filter(|n| left.contains(n)).flat_map(|n| g.results(n));
     let values = all.map(|v| (v, values.get(&v).copied().unwrap_or(v))).collect();
     Ok(Rounded { graph: rounded, values })
 }

@@ -10,7 +10,7 @@
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, StorageType, ValueId};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::calibrate::CalibrationTable;
 use crate::decisions::Decision;
@@ -202,8 +202,38 @@ pub struct Quantized {
     pub lost_inputs: Vec<NodeId>,
     /// What each node of the float graph computes with after quantization, and why.
     pub decisions: Vec<Decision>,
-    /// The float graph with the scaled channels, if there are some. Node ids are those of the float graph.
-    pub scaled: Option<Graph>,
+    /// The float graph with the scaled channels, if there are some.
+    pub scaled: Option<Scaled>,
+}
+
+impl Quantized {
+    /// The quantized value of each computed value of the float graph, which may be divided by scales.
+    pub(crate) fn twins(&self) -> FxHashMap<ValueId, ValueId> {
+        let mut twins: FxHashMap<ValueId, ValueId> = self.values.iter().copied().collect();
+        let scaled = self.scaled.iter().flat_map(|scaled| &scaled.values);
+        for &(v, twin) in scaled {
+            twins.entry(v).or_insert(twin);
+        }
+        twins
+    }
+}
+
+/// A float graph with scaled channels. Node ids are those of the float graph, but of nodes whose results are divided by scales.
+#[derive(Debug)]
+pub struct Scaled {
+    /// The graph.
+    pub graph: Graph,
+    /// The nodes of the float graph that are not in this graph, each with the one that computes the same divided by scales.
+    pub replaced: FxHashMap<NodeId, NodeId>,
+    /// The results of these nodes of the float graph, each with the quantized value that is divided by scales.
+    pub values: Vec<(ValueId, ValueId)>,
+}
+
+impl Scaled {
+    /// The node that computes what `n` of the float graph computes, perhaps divided by scales.
+    pub(crate) fn node(&self, n: NodeId) -> NodeId {
+        self.replaced.get(&n).copied().unwrap_or(n)
+    }
 }
 
 /// Quantizes a float graph. `ranges` is the calibration table of the same graph; it may be empty if only weights are
@@ -218,19 +248,42 @@ pub fn quantize(
     options: &Options,
 ) -> Result<Quantized, PassError> {
     let mut plan = plan::plan(g, target, ranges, options, &FxHashSet::default());
-    if let Some(smooth::Smoothed { graph, ranges }) = smoothed(g, target, ranges, options, &plan)? {
-        let plain = Options { smooth: false, ..options.clone() };
-        let mut quantized = quantize(&graph, target, &ranges, &plain)?;
-        let known: FxHashSet<NodeId> = g.order().into_iter().collect();
-        quantized.values.retain(|(v, _)| known.contains(&v.node));
-        quantized.lost_inputs.retain(|n| known.contains(n));
-        return Ok(Quantized { scaled: Some(graph), ..quantized });
+    if let Some(smooth::Smoothed { graph, ranges, divided }) = smoothed(g, target, ranges, options, &plan)? {
+        return quantize_scaled(g, target, &ranges, options, (graph, &divided));
     }
     let qparams = parameters_of(g, target, options, &mut plan);
     let mut quantized = build::build(g, target, options, ranges, &plan, &qparams)?;
     quantized.decisions = decide::decisions(g, &plan, &quantized);
     quantized.graph.verify().map_err(|error| PassError::Verify { pass: "quantize", error })?;
     Ok(quantized)
+}
+
+/// Quantizes the float graph `g` whose channels are scaled in `graph`, with `ranges` of that graph and the values of `g` that are
+/// divided there.
+fn quantize_scaled(
+    g: &Graph,
+    target: &Target,
+    ranges: &CalibrationTable,
+    options: &Options,
+    (graph, divided): (Graph, &[(ValueId, ValueId)]),
+) -> Result<Quantized, PassError> {
+    let known: FxHashSet<NodeId> = g.order().into_iter().collect();
+    let left: FxHashSet<NodeId> = graph.order().into_iter().collect();
+    let gone = divided.iter().filter(|(old, new)| !left.contains(&old.node) && left.contains(&new.node));
+    let replaced: FxHashMap<NodeId, NodeId> = gone.map(|(old, new)| (old.node, new.node)).collect();
+    let mut scaled = Scaled { graph, replaced, values: Vec::new() };
+    let raised = options.raised.iter().map(|&(n, raised)| (scaled.node(n), raised)).collect();
+    let plain = Options { smooth: false, raised, ..options.clone() };
+    let mut quantized = quantize(&scaled.graph, target, ranges, &plain)?;
+    let twins: FxHashMap<ValueId, ValueId> = quantized.values.iter().copied().collect();
+    let of_replaced = |(old, new): &(ValueId, ValueId)| {
+        let is_replaced = scaled.replaced.get(&old.node) == Some(&new.node);
+        Some((*old, *twins.get(new).filter(|_| is_replaced)?))
+    };
+    scaled.values = divided.iter().filter_map(of_replaced).collect();
+    quantized.values.retain(|(v, _)| known.contains(&v.node));
+    quantized.lost_inputs.retain(|n| known.contains(n));
+    Ok(Quantized { scaled: Some(scaled), ..quantized })
 }
 
 /// The graph with scaled channels, if that is wanted and lowers the error of products.
@@ -244,13 +297,12 @@ fn smoothed(
     if !options.smooth || options.activations != Activations::Bits8 {
         return Ok(None);
     }
-    let raised: FxHashSet<NodeId> = options.raised.iter().map(|(n, _)| *n).collect();
     let quantized = |n: NodeId| matches!(plan.mode(n), Some(plan::Mode::Integer | plan::Mode::FloatResult));
     let kernel = |n: NodeId| target.kernel_of(g, n)?.for_storage(plan.storage);
     // Weights of products that are not quantized have no scale.
     let one_scale = |n: NodeId| {
         let matrix = options.dense_per_tensor && matches!(g.op(n), Op::MatMul(_));
-        raised.contains(&n) || quantized(n) && (matrix || kernel(n).is_none_or(|k| k.weight_axis.is_none()))
+        quantized(n) && (matrix || kernel(n).is_none_or(|k| k.weight_axis.is_none()))
     };
     Ok(smooth::smoothed(g, ranges, &quantized, &one_scale)?)
 }

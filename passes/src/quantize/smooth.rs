@@ -8,7 +8,7 @@
 
 use qcc_ir::error::TypeError;
 use qcc_ir::ops::Op;
-use qcc_ir::{Graph, NodeId};
+use qcc_ir::{Graph, NodeId, ValueId};
 
 use crate::axes::{is_depthwise, output_axis, weight_axis};
 use crate::calibrate::{CalibrationTable, Range, Spread};
@@ -31,6 +31,8 @@ const GAIN_OF_NODE: f64 = 1.0;
 pub(super) struct Smoothed {
     pub(super) graph: Graph,
     pub(super) ranges: CalibrationTable,
+    /// Values of the graph before, each with the one that is divided by scales.
+    pub(super) divided: Vec<(ValueId, ValueId)>,
 }
 
 /// The graph `g` with scaled channels where the products that read them lose less for it; `None` if there are none. Only the
@@ -51,13 +53,13 @@ pub(super) fn smoothed(
     if all.is_empty() {
         return Ok(None);
     }
-    let mut smoothed = Smoothed { graph: g.clone(), ranges: ranges.clone() };
-    let Smoothed { graph, ranges: table } = &mut smoothed;
+    let mut smoothed = Smoothed { graph: g.clone(), ranges: ranges.clone(), divided: Vec::new() };
+    let Smoothed { graph, ranges: table, divided } = &mut smoothed;
     for (scalable, scales) in all {
         let inverse = inverse(&scales);
-        for pair in scalable.apply(graph, &scales)?.into_iter().rev() {
-            table.add_scaled(graph, pair, scalable.axis, &inverse);
-        }
+        let pairs = scalable.apply(graph, &scales)?;
+        pairs.iter().rev().for_each(|&pair| table.add_scaled(graph, pair, scalable.axis, &inverse));
+        divided.extend(pairs);
     }
     // What only products read that now read something else.
     graph.sweep();

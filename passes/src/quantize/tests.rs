@@ -524,4 +524,21 @@ fn channels_of_unlike_ranges_are_scaled() {
     let ((plain, nodes), (scaled, same)) = (sqnr(false), sqnr(true));
     assert!(scaled > plain + 6.0, "{scaled} {plain}");
     assert_eq!(nodes, same);
+    // Layers whose results are divided are units, which may be in floating point: then they are divided still.
+    let quantized = |raised| {
+        let options = Options { smooth: true, raised, ..Options::default() };
+        let q = quantize(&g, &crate::testing::BARE, &ranges[0], &options).unwrap();
+        let units = units(&g, &ranges[0], &q);
+        let names: Vec<String> = units.iter().map(|u| g.origin(u.nodes[0]).path().to_owned()).collect();
+        (q, units, names)
+    };
+    let (q, units, names) = quantized(Vec::new());
+    assert_eq!(names, ["first", "second", "last"]);
+    assert!(units.iter().all(|u| u.noise < 1e-2), "{units:?}");
+    let alone = super::rounded_alone(&g, &q, &units[0].nodes).unwrap();
+    alone.graph.verify().unwrap();
+    assert!(alone.graph.order().iter().any(|&n| matches!(alone.graph.op(n), Op::Quantize(_))));
+    let (q, _, names) = quantized(units[0].nodes.iter().map(|&n| (n, Raised::Weights)).collect());
+    assert_eq!(names, ["second", "last"]);
+    assert!(q.scaled.is_some());
 }

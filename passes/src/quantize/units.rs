@@ -2,7 +2,7 @@
 
 use qcc_ir::ops::{Op, QuantRule};
 use qcc_ir::{Graph, NodeId, ValueId};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use super::Quantized;
 use super::kernels::weights;
@@ -23,7 +23,7 @@ pub struct Unit {
 
 /// The units of the float graph `g` for which `quantized` rounds values or weights, in order.
 pub fn units(g: &Graph, ranges: &CalibrationTable, quantized: &Quantized) -> Vec<Unit> {
-    let new: FxHashMap<ValueId, ValueId> = quantized.values.iter().copied().collect();
+    let new = quantized.twins();
     let scale = |v: ValueId| Some(f64::from(quantized.graph.ty(*new.get(&v)?).elem.qparams()?.scales()[0]));
     let integer = |n: NodeId| {
         let contracts = || {
@@ -37,7 +37,10 @@ pub fn units(g: &Graph, ranges: &CalibrationTable, quantized: &Quantized) -> Vec
     for n in g.order() {
         let rounds = g.op(n).is_contraction()
             || matches!(g.op(n).quant_rule(), QuantRule::OwnRange | QuantRule::SharedScale | QuantRule::Fixed { .. });
-        let by_weights = noise_of_weights(g, n, &quantized.graph, &new);
+        let (exact, there) = quantized.scaled.as_ref().map_or((g, n), |scaled| (&scaled.graph, scaled.node(n)));
+        let by_weights = new
+            .get(&n.value(0))
+            .map_or(0.0, |twin| noise_of_weights((exact, there), (&quantized.graph, twin.node)));
         if taken.contains(&n) || !(rounds && integer(n) || by_weights > 0.0) {
             continue;
         }
@@ -65,9 +68,10 @@ pub fn units(g: &Graph, ranges: &CalibrationTable, quantized: &Quantized) -> Vec
     units
 }
 
-/// The noise power of rounding the constant weights of node `n`, relative to their own power; 0 if they are not quantized.
-fn noise_of_weights(g: &Graph, n: NodeId, quantized: &Graph, new: &FxHashMap<ValueId, ValueId>) -> f64 {
-    let Some(operands) = new.get(&n.value(0)).map(|v| quantized.operands(v.node)) else { return 0.0 };
+/// The noise power of rounding the constant weights of node `n` as its twin in a quantized graph has them, relative to their own
+/// power; 0 if they are not quantized.
+fn noise_of_weights((g, n): (&Graph, NodeId), (quantized, twin): (&Graph, NodeId)) -> f64 {
+    let operands = quantized.operands(twin);
     let stored = |v: ValueId| match quantized.producer(v) {
         Op::Dequantize(_) => quantized.constant(quantized.operand(v.node, 0)),
         _ => quantized.constant(v),
