@@ -1,9 +1,11 @@
-"""The latency proxy beside measured times: `.venv/bin/python benches/cost.py FOLDER [--fit]`.
+"""The latency proxy beside measured times: `.venv/bin/python benches/cost.py FOLDER [--fit]`, or `--depthwise`.
 
 Compiles each NAME.onnx of a folder to float32 and int8 for every target, on NAME.calib.npz where there is one, runs it on one
 thread, and prints for each target Spearman's rank correlation of the proxy and the time. Models with open extents other than a
 batch are left out: the proxy and the run would be for different ones. With --fit it prints the constants of `LATENCY` and
 `DEPTHWISE` (backends/src/*/target.rs) that fit the times best: least squares of relative errors, none below 0.
+With --depthwise it prints the times of chains of depthwise convolutions instead: a fit tells little of them, since most of the
+time of models is elsewhere. Those in `DEPTHWISE` are what is left of these without bytes and operators.
 The times are minima: what else the machine does only adds to them. QCC names the binary, target/release/qcc otherwise."""
 import json, os, subprocess, sys, tempfile, time
 import numpy as np
@@ -108,7 +110,44 @@ def measure(folder):
                     yield target, name, "int8" if precision else "float32", took, costs["after"]
 
 
+CHAIN = 8
+# Channels, height and width, window.
+CHAINS = [(32, 80, 3), (96, 40, 3), (192, 20, 3), (192, 20, 5), (384, 10, 5)]
+
+
+def write_chain(channels, extent, window, folder):
+    import onnx
+    from onnx import helper, numpy_helper
+
+    random, nodes, constants, x = np.random.RandomState(0), [], [], "x"
+    for i in range(CHAIN):
+        weight = random.randn(channels, 1, window, window).astype(np.float32) / window
+        bias = 0.1 * random.randn(channels).astype(np.float32)
+        constants += [numpy_helper.from_array(weight, f"w{i}"), numpy_helper.from_array(bias, f"b{i}")]
+        attributes = dict(group=channels, kernel_shape=[window] * 2, pads=[window // 2] * 4)
+        nodes.append(helper.make_node("Conv", [x, f"w{i}", f"b{i}"], [f"c{i}"], **attributes))
+        nodes.append(helper.make_node("Relu", [f"c{i}"], [f"r{i}"]))
+        x = f"r{i}"
+    shape = [1, channels, extent, extent]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", x)]
+    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), f"{folder}/m.onnx")
+    np.savez(f"{folder}/m.calib.npz", x=random.rand(16, *shape[1:]).astype(np.float32))
+
+
+def print_depthwise():
+    for channels, extent, window in CHAINS:
+        with tempfile.TemporaryDirectory() as folder:
+            write_chain(channels, extent, window, folder)
+            products = CHAIN * channels * extent**2 * window**2
+            for target, _, precision, took, _ in measure(folder):
+                shape = f"{channels:4} channels, {extent} x {extent}, window {window}"
+                print(f"{target:<9} {precision:<8} {shape}: {took * 1e6 / products:.4f} ns for a product")
+
+
 def main():
+    if sys.argv[1] == "--depthwise":
+        return print_depthwise()
     rows = list(measure(sys.argv[1]))
     for target in TARGETS:
         own = [r for r in rows if r[0] == target]

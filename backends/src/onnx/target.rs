@@ -58,8 +58,8 @@ fn dynamic_kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
 const LATENCY: Latency =
     Latency { product: ProductTime { integer: 0.0047, float: 0.011 }, byte: 0.0092, operator: 620.0 };
 
-/// Depthwise convolutions.
-const DEPTHWISE: ProductTime = ProductTime { integer: 0.051, float: 0.011 };
+/// Depthwise convolutions, from chains of them (`benches/cost.py --depthwise`, the same runtime and processor).
+const DEPTHWISE: ProductTime = ProductTime { integer: 0.020, float: 0.012 };
 
 /// Kernels compute with F16 as well as with F32.
 const FLOAT: Kernel = Kernel { half: true, ..Kernel::FLOAT };

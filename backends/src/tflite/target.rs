@@ -43,8 +43,8 @@ pub(super) const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>, de
 const LATENCY: Latency =
     Latency { product: ProductTime { integer: 0.0031, float: 0.010 }, byte: 0.0059, operator: 66.0 };
 
-/// Depthwise convolutions.
-const DEPTHWISE: ProductTime = ProductTime { integer: 0.072, float: 0.012 };
+/// Depthwise convolutions, from chains of them (`benches/cost.py --depthwise`, the same runtime and processor).
+const DEPTHWISE: ProductTime = ProductTime { integer: 0.022, float: 0.020 };
 
 const FLOAT: Kernel = Kernel::FLOAT;
 
