@@ -331,6 +331,9 @@ fn rounding_row(q: &Quality, row: &mut dyn FnMut(&str, String)) {
     if let Some(gain) = &q.compensation_gain {
         row("rounding", format!("weights compensate each other's errors (GPTQ): {gain}"));
     }
+    if let Some(gain) = &q.bias_gain {
+        row("biases", format!("biases make up for measured shifts of means (sequential bias correction): {gain}"));
+    }
 }
 
 /// What is kept in higher precision for the quality of the outputs.

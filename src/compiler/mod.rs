@@ -29,6 +29,7 @@ use crate::reports;
 use crate::statistics::{StatisticsFile, Stored};
 use crate::vendor;
 
+mod biases;
 mod calibration;
 mod job;
 mod narrow;

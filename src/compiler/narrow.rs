@@ -175,6 +175,7 @@ impl<'a> Narrowing<'a> {
             if self.repairs() {
                 best = self.repaired(best, evidence, &wanted)?;
             }
+            best = self.with_biases(best, evidence, samples)?;
             let Measured { narrowed: n, fidelity, mut quality } = best;
             if quality.outputs.iter().any(|o| o.is_poor()) {
                 diagnostics.push(self.advice(&n, &fidelity, &quality, samples).map_err(failed)?);

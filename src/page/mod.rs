@@ -267,6 +267,9 @@ fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
     if let Some(gain) = &quality.compensation_gain {
         let _ = writeln!(out, "<p>Weights compensate each other's rounding errors (GPTQ): {}.</p>", text(gain));
     }
+    if let Some(gain) = &quality.bias_gain {
+        let _ = writeln!(out, "<p>Biases make up for measured shifts of means: {}.</p>", text(gain));
+    }
     if let Some(gain) = &quality.dynamic_gain {
         let _ = writeln!(out, "<p>Activations of the last products are quantized at run time: {}.</p>", text(gain));
     }

@@ -47,6 +47,14 @@ pub(crate) fn better_scales(scaled: &Quality, unscaled: &Quality) -> Option<Stri
     better_everywhere(scaled, unscaled, BETTER)
 }
 
+/// The figures of both models, if measured biases are better: in the layers, and at the outputs by more than chance, where
+/// nothing agrees less.
+pub(crate) fn better_biases(measured: &Quality, plain: &Quality) -> Option<String> {
+    let agrees = missed_items(&measured.outputs, &plain.outputs).all(|(a, b)| a <= b);
+    let gains = agrees && mean_gain(&measured.layers, &plain.layers) >= BETTER;
+    if gains { better_outputs(measured, plain, -DIFFERENT) } else { None }
+}
+
 /// The figures of both models, if the first is better by so many dB in the layers, and at the outputs, without a loss of
 /// agreement. Where the layers gain more than by chance, agreement may be lost by chance, and outputs of which the agreement is
 /// known may lose as many dB as the layers gain.

@@ -17,7 +17,7 @@ mod search;
 mod unknown;
 mod verify;
 
-pub(crate) use choice::{agree_as_often, better_ends, better_rounding, better_scales};
+pub(crate) use choice::{agree_as_often, better_biases, better_ends, better_rounding, better_scales};
 pub use evidence::Validation;
 pub(crate) use evidence::{Evidence, affordable, cost_of_run};
 pub use gate::Gate;
@@ -59,6 +59,8 @@ pub struct Quality {
     pub compensation_gain: Option<String>,
     /// The gain of the outputs by scaled channels of activations; `None` if none are scaled.
     pub smoothing_gain: Option<String>,
+    /// The gain of the outputs by biases that make up for measured shifts of means; `None` if none does.
+    pub bias_gain: Option<String>,
     /// Each output.
     pub outputs: Vec<OutputReport>,
     /// The layers with the largest deviation from the float graph, worst first.
@@ -184,6 +186,7 @@ impl Quality {
             dynamic_gain: None,
             compensation_gain: None,
             smoothing_gain: None,
+            bias_gain: None,
             outputs: outputs.iter().map(OutputReport::of).collect(),
             worst,
             layers,

@@ -17,6 +17,7 @@ use crate::decisions::Decision;
 use crate::pass::PassError;
 
 mod alone;
+mod biases;
 mod build;
 mod candidates;
 mod compensate;
@@ -39,6 +40,7 @@ mod units;
 mod weights;
 
 pub use alone::{Rounded, rounded_alone};
+pub use biases::with_measured_biases;
 pub use candidates::{matches, unmatched};
 pub use complete::{complete, lacks_qparams};
 pub use given::dequantize_weights;

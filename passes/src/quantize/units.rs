@@ -38,9 +38,8 @@ pub fn units(g: &Graph, ranges: &CalibrationTable, quantized: &Quantized) -> Vec
         let rounds = g.op(n).is_contraction()
             || matches!(g.op(n).quant_rule(), QuantRule::OwnRange | QuantRule::SharedScale | QuantRule::Fixed { .. });
         let (exact, there) = quantized.scaled.as_ref().map_or((g, n), |scaled| (&scaled.graph, scaled.node(n)));
-        let by_weights = new
-            .get(&n.value(0))
-            .map_or(0.0, |twin| noise_of_weights((exact, there), (&quantized.graph, twin.node)));
+        let by_weights =
+            new.get(&n.value(0)).map_or(0.0, |twin| noise_of_weights((exact, there), (&quantized.graph, twin.node)));
         if taken.contains(&n) || !(rounds && integer(n) || by_weights > 0.0) {
             continue;
         }
