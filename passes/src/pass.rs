@@ -9,8 +9,8 @@ use qcc_ir::{Graph, NodeId, OpenExtent, ValueId, VerifyError};
 
 use crate::calibrate::CalibrationTable;
 use crate::decisions::Decision;
-use crate::quantize::Scaled;
 use crate::rewrites::Rewrites;
+use crate::scaling::Scaled;
 
 /// How much quantization the source model has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

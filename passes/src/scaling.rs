@@ -11,6 +11,24 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::axes::{is_depthwise, output_axis, summed_axis, weight_axis};
 
+/// A float graph with scaled channels. Node ids are those of the float graph, but of nodes whose results are divided by scales.
+#[derive(Debug)]
+pub struct Scaled {
+    /// The graph.
+    pub graph: Graph,
+    /// The nodes of the float graph that are not in this graph, each with the one that computes the same divided by scales.
+    pub replaced: FxHashMap<NodeId, NodeId>,
+    /// The results of these nodes of the float graph, each with the quantized value that is divided by scales.
+    pub values: Vec<(ValueId, ValueId)>,
+}
+
+impl Scaled {
+    /// The node that computes what `n` of the float graph computes, perhaps divided by scales.
+    pub(crate) fn node(&self, n: NodeId) -> NodeId {
+        self.replaced.get(&n).copied().unwrap_or(n)
+    }
+}
+
 /// An activation whose channels may be scaled.
 #[derive(Clone, Debug)]
 pub(crate) struct Scalable {

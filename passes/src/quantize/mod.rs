@@ -39,6 +39,7 @@ mod tests;
 mod units;
 mod weights;
 
+pub use crate::scaling::Scaled;
 pub use alone::{Rounded, rounded_alone};
 pub use biases::with_measured_biases;
 pub use candidates::{matches, unmatched};
@@ -217,24 +218,6 @@ impl Quantized {
             twins.entry(v).or_insert(twin);
         }
         twins
-    }
-}
-
-/// A float graph with scaled channels. Node ids are those of the float graph, but of nodes whose results are divided by scales.
-#[derive(Debug)]
-pub struct Scaled {
-    /// The graph.
-    pub graph: Graph,
-    /// The nodes of the float graph that are not in this graph, each with the one that computes the same divided by scales.
-    pub replaced: FxHashMap<NodeId, NodeId>,
-    /// The results of these nodes of the float graph, each with the quantized value that is divided by scales.
-    pub values: Vec<(ValueId, ValueId)>,
-}
-
-impl Scaled {
-    /// The node that computes what `n` of the float graph computes, perhaps divided by scales.
-    pub(crate) fn node(&self, n: NodeId) -> NodeId {
-        self.replaced.get(&n).copied().unwrap_or(n)
     }
 }
 
