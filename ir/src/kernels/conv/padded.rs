@@ -202,6 +202,8 @@ struct Lines {
     plane: usize,
     /// The distance of lines.
     period: usize,
+    /// The lines in the image.
+    heights: Inside,
     /// The pixels of a line.
     inside: Inside,
 }
@@ -222,13 +224,16 @@ impl Lines {
     fn new(plan: &Plan, part: &Positions) -> Self {
         let (g, width, height) = (&plan.geometry, &plan.width, &plan.height);
         let all = part.columns.len() + width.extra;
+        let count = part.lines.len() + height.extra;
+        let heights = height.phases.iter().map(|phase| inside(g, 1, part.lines.start, *phase, count)).collect();
         let inside: Inside = width.phases.iter().map(|phase| inside(g, 2, part.columns.start, *phase, all)).collect();
         // The padding behind a line is that in front of the next one.
         let shared = inside.iter().map(|(pixels, _)| pixels.start.min(all - pixels.end)).min().unwrap_or(0);
         let period = all - shared.min(width.extra);
         Lines {
+            heights,
             planes: g.channels * g.window[0] * height.phases.len() * width.phases.len(),
-            plane: (part.lines.len() + height.extra) * period,
+            plane: count * period,
             period,
             inside,
         }
@@ -253,9 +258,6 @@ impl SimdOp for Fill<'_> {
         let Fill { plan, part, lines, image, to, padding } = self;
         let g = &plan.geometry;
         let (below, pixels) = (g.stride[1] * g.image[2], g.image[1] * g.image[2]);
-        let count = part.lines.len() + plan.height.extra;
-        let heights: Inside =
-            plan.height.phases.iter().map(|phase| inside(g, 1, part.lines.start, *phase, count)).collect();
         if padding {
             // The last line is padded behind its plane.
             to[lines.planes * lines.plane..][..plan.width.extra].fill(0.0);
@@ -265,7 +267,7 @@ impl SimdOp for Fill<'_> {
             for tap in 0..g.window[0] {
                 // Padding in front wraps around.
                 let z = (part.depth * g.stride[0] + tap * g.dilation[0]).wrapping_sub(g.before[0]);
-                for (height, y) in &heights {
+                for (height, y) in &lines.heights {
                     let height = if z < g.image[0] { height.clone() } else { 0..0 };
                     for (width, first) in &lines.inside {
                         let Some(to) = planes.next() else { return };

@@ -9,8 +9,8 @@ use super::padded::Padded;
 /// Lines of the result that are computed at once, so that lines of the image are read once for several of them.
 const LINES: usize = 4;
 
-/// The fewest columns of the result for which lines are computed one by one. Fewer do not fill vectors.
-const COLUMNS: usize = 10;
+/// The fewest columns of the result for which lines are computed one by one.
+const COLUMNS: usize = 3;
 
 /// A window of a few taps along height and width, whose strides are equal.
 #[derive(Clone, Copy, Debug)]
