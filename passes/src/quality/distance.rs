@@ -1,6 +1,13 @@
 //! The distance between expected and computed numbers.
 
+// Not a branch, so that loops are vectorised.
+use std::hint::select_unpredictable as select;
 use std::ops::Range;
+
+use qcc_ir::vector::vectorized;
+
+/// The number of sums of each kind, to which elements are added in turn.
+const LANES: usize = 16;
 
 /// Accumulated sums from which distances are computed. The sums of parts add up to those of the whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -16,19 +23,26 @@ pub struct Distance {
 impl Distance {
     /// The distance between expected numbers and the computed ones.
     pub fn of(expected: &[f32], found: &[f32]) -> Self {
-        let mut d = Distance::default();
-        for (&x, &y) in expected.iter().zip(found) {
-            // Equal infinities have no difference. An infinity on one side only makes the noise infinite or NaN.
-            let difference = if x == y { 0.0 } else { f64::from(x) - f64::from(y) };
-            d.noise += difference * difference;
-            d.max_error = d.max_error.max(difference.abs() as f32);
-            if x.is_finite() && y.is_finite() {
-                d.signal += f64::from(x) * f64::from(x);
-                d.other += f64::from(y) * f64::from(y);
-                d.product += f64::from(x) * f64::from(y);
-            }
-        }
-        d
+        let mut lanes = Lanes::default();
+        vectorized(
+            #[inline(always)]
+            || {
+                // A copy, which is in registers.
+                let mut sums = lanes;
+                let (xs, rest_x) = expected.as_chunks::<LANES>();
+                let (ys, rest_y) = found.as_chunks::<LANES>();
+                for (x, y) in xs.iter().zip(ys) {
+                    for lane in 0..LANES {
+                        sums.add(lane, x[lane], y[lane]);
+                    }
+                }
+                for (lane, (&x, &y)) in rest_x.iter().zip(rest_y).enumerate() {
+                    sums.add(lane, x, y);
+                }
+                lanes = sums;
+            },
+        );
+        lanes.joined()
     }
 
     /// The distance between the slices `range` along `axis` of two tensors with these extents.
@@ -70,6 +84,46 @@ impl Distance {
     /// The cosine similarity.
     pub fn cosine(&self) -> f64 {
         if self.noise == 0.0 { 1.0 } else { self.product / (self.signal * self.other).sqrt() }
+    }
+}
+
+/// The sums of a [`Distance`] in lanes.
+#[derive(Clone, Copy, Default)]
+struct Lanes {
+    signal: [f64; LANES],
+    noise: [f64; LANES],
+    other: [f64; LANES],
+    product: [f64; LANES],
+    max_error: [f64; LANES],
+}
+
+impl Lanes {
+    #[inline(always)]
+    fn add(&mut self, lane: usize, expected: f32, found: f32) {
+        let (x, y) = (f64::from(expected), f64::from(found));
+        // Equal infinities have no difference. An infinity on one side only makes the noise infinite or NaN.
+        let difference = select(x == y, 0.0, x - y);
+        self.noise[lane] += difference * difference;
+        self.max_error[lane] = select(difference.abs() > self.max_error[lane], difference.abs(), self.max_error[lane]);
+        let both = x.is_finite() & y.is_finite();
+        let (x, y) = (select(both, x, 0.0), select(both, y, 0.0));
+        self.signal[lane] += x * x;
+        self.other[lane] += y * y;
+        self.product[lane] += x * y;
+    }
+
+    fn joined(self) -> Distance {
+        let mut all = Distance::default();
+        for lane in 0..LANES {
+            all.add(Distance {
+                signal: self.signal[lane],
+                noise: self.noise[lane],
+                other: self.other[lane],
+                product: self.product[lane],
+                max_error: self.max_error[lane] as f32,
+            });
+        }
+        all
     }
 }
 
