@@ -55,6 +55,7 @@ pub(crate) enum Folded {
 pub(crate) fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Option<Folded> {
     if !operands.iter().any(|&v| matches!(graph.producer(v), Op::Symbolic(_))) {
         return match op {
+            Op::Binary(Binary { f: BinaryFn::Mul }) => zeros(graph, operands)?.folded(),
             Op::Cast(Cast { to }) if matches!(to, Elem::I32 | Elem::I64) => truncated(graph, operands[0], to)?.folded(),
             _ => None,
         };
@@ -90,6 +91,17 @@ pub(crate) fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Option<Fol
         _ => return None,
     };
     result.folded()
+}
+
+/// The product of integers of which one operand is known to be 0.
+fn zeros(graph: &Graph, operands: &[ValueId]) -> Option<Whole> {
+    let elem = graph.ty(operands[0]).elem.clone();
+    let known = |&v: &ValueId| graph.constant(v).filter(|t| t.len() <= MOST_VALUES)?.integers();
+    operands.iter().filter_map(known).find(|known| known.iter().all(|&n| n == 0))?;
+    let shape = qcc_ir::ops::broadcast(&graph.ty(operands[0]).shape, &graph.ty(operands[1]).shape).ok()?;
+    let count = shape.elements().filter(|&n| n <= MOST_VALUES)?;
+    let values = vec![Expr::default(); count];
+    Some(Whole { values, shape: shape.extents()?.into_iter().collect(), elem }).filter(|whole| whole.elem.is_integer())
 }
 
 impl Whole {
