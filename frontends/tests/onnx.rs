@@ -537,9 +537,13 @@ fn all_refusals_are_reported_together() {
     let errors = import_with(&m, &ImportOptions::default()).expect_err("refused");
     let named: Vec<&str> = errors.iter().map(|e| e.origin.path()).collect();
     assert_eq!(named, ["the_Foo", "the_Bar", "bad"]);
-    let weight =
-        model(13, &[2], vec![node("Add", &["x", "bad"], &["y"], vec![])], vec![floats("bad", &[1], &[f32::NAN])]);
-    assert_eq!(refusal(&weight).origin.path(), "bad");
+    let added = |name: &str, values: &[f32]| {
+        let nodes = vec![node("Add", &["x", name], &["y"], vec![])];
+        model(13, &[2], nodes, vec![floats(name, &[values.len()], values)])
+    };
+    assert_eq!(refusal(&added("bad", &[f32::NAN; 2])).origin.path(), "bad");
+    // A value that stands for none.
+    import(&added("none", &[f32::NAN]));
 }
 
 #[test]
