@@ -539,7 +539,7 @@ fn all_refusals_are_reported_together() {
     assert_eq!(named, ["the_Foo", "the_Bar", "bad"]);
     let added = |name: &str, values: &[f32]| {
         let nodes = vec![node("Add", &["x", name], &["y"], vec![])];
-        model(13, &[2], nodes, vec![floats(name, &[values.len()], values)])
+        model(13, &[2], nodes, vec![floats(name, &[values.len() as i64], values)])
     };
     assert_eq!(refusal(&added("bad", &[f32::NAN; 2])).origin.path(), "bad");
     // A value that stands for none.
