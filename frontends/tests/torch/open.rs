@@ -57,6 +57,7 @@ fn one_graph_has_the_results_of_all_sizes() {
 fn extents_are_symbols_of_the_program_or_expressions_of_them() {
     assert_eq!(inputs(&graph(file("open_image"), &[])), "[s21,3,(4*s39),(4*s94)]");
     assert_eq!(outputs(&graph(file("dynamic"), &[])), "[s31,2]");
+    assert_eq!(outputs(&graph(file("open_sorted"), &[])), "[2,s41]");
     let dynamic = graph(file("open_extents"), &[]);
     assert_eq!((inputs(&dynamic), outputs(&dynamic)), ("[s21,2,s65]".into(), "[s65][s21,2,(s65-1)][s65]".into()));
 }
@@ -93,13 +94,13 @@ fn fixed_extents_are_those_of_the_example() {
 
 #[test]
 fn programs_that_need_numbers_are_imported_with_those_of_the_example() {
-    let imported = read(file("open_sorted"), &[]).unwrap_or_else(|e| panic!("{}", told(&e)));
-    assert_eq!(inputs(&imported.graph), "[2,7]");
+    let imported = read(file("open_gated"), &[]).unwrap_or_else(|e| panic!("{}", told(&e)));
+    assert_eq!(inputs(&imported.graph), "[2,6]");
     let [note] = imported.notes.as_slice() else { panic!("{}", told(&imported.notes)) };
     assert_eq!(note.code, "example-shape");
     assert!(note.notes.concat().contains("it needs known extents"), "{note:?}");
     // What the options ask for is not changed.
-    let open = with_shape("open_sorted", "inputs_0", &[2, N]).expect_err("a refusal");
+    let open = with_shape("open_gated", "inputs_0", &[2, N]).expect_err("a refusal");
     assert!(open.starts_with("open-shape: input inputs_0 is [2,N]"), "{open}");
 }
 

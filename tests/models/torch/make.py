@@ -451,6 +451,7 @@ def open_sizes():
 
     # An operator that takes known extents only.
     add("open_sorted", Of(lambda m, x: x.sort(1)[0] + x.shape[1]), torch.randn(2, 7), dynamic=(({1: length},),))
+    add("open_gated", Of(lambda m, x: F.glu(x, 1)), torch.randn(2, 6), dynamic=(({1: 2 * length},),))
 
     def states(m, x):
         x = torch.cat([m.first.expand(x.shape[0], -1, -1), x], 1)
