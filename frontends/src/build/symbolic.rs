@@ -240,7 +240,7 @@ impl Quotients {
         let operands = graph.operands(v.node);
         let from = |i: usize| Quotients::of(graph, *operands.get(i)?, steps);
         match graph.producer(v) {
-            Op::Cast(Cast { to }) if to.is_float() && graph.ty(operands[0]).elem.is_float() => from(0),
+            Op::Cast(Cast { to: Elem::F32 }) if graph.ty(operands[0]).elem == Elem::F32 => from(0),
             Op::Cast(Cast { to: Elem::F32 }) => Some(Quotients { whole: Whole::of(graph, operands[0])?, by: 1 }),
             Op::Unary(Unary { f: UnaryFn::Floor }) => from(0)?.rounded(false),
             Op::Unary(Unary { f: UnaryFn::Ceil }) => from(0)?.rounded(true),
