@@ -18,6 +18,7 @@ use qcc_ir::{
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
+use super::tensors::index_of;
 pub(super) use crate::Unsupported;
 use crate::extents;
 use crate::names::Names;
@@ -412,13 +413,9 @@ impl<'g> Emitter<'g> {
         options: Options,
         custom_options: Vec<u8>,
     ) {
-        let known = self.codes.iter().position(|c| *c == code);
-        let opcode_index = known.unwrap_or_else(|| {
-            self.codes.push(code);
-            self.codes.len() - 1
-        });
+        let opcode_index = index_of(&mut self.codes, code);
         self.scope.operators.push(Operator {
-            opcode_index: opcode_index as u32,
+            opcode_index,
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
             options,

@@ -5,9 +5,10 @@
 //! a tensor with one reader. It does not count the readers of the other tensors in that buffer: where a value with several
 //! readers lies in the buffer of an earlier one, a kernel behind a RESHAPE of it overwrites what the others still read.
 
-use qcc_formats::tflite::{BuiltinOperator as B, Cast, Model, Operator, OperatorCode, SubGraph, Tensor, TensorType};
+use qcc_formats::tflite::{BuiltinOperator as B, Cast, Model, Operator, OperatorCode, SubGraph, Tensor};
 
-use super::tensors::{Indexed, is_constant, lives_of_ports};
+use super::ops::elementwise::cast_version;
+use super::tensors::{Indexed, index_of, is_constant, lives_of_ports};
 
 /// A kernel whose result may be in the buffer of an operand.
 pub(super) struct InPlace {
@@ -156,17 +157,8 @@ fn copy(model: &mut Model, graph: usize, position: usize, operand: i32) {
     graph.tensors.push(tensor);
     let reader = &mut graph.operators[position];
     reader.inputs.iter_mut().filter(|i| **i == operand).for_each(|i| *i = copied);
-    let version = match elem {
-        TensorType::FLOAT16 => 5,
-        TensorType::INT8 => 3,
-        _ => 1,
-    };
-    let code = OperatorCode::builtin(B::CAST, version);
-    let known = model.operator_codes.iter().position(|c| *c == code);
-    let opcode_index = known.unwrap_or_else(|| {
-        model.operator_codes.push(code);
-        model.operator_codes.len() - 1
-    }) as u32;
+    let code = OperatorCode::builtin(B::CAST, cast_version(elem, elem));
+    let opcode_index = index_of(&mut model.operator_codes, code);
     let options = Cast { from: elem, to: elem }.into();
     let (inputs, outputs) = (vec![operand], vec![copied]);
     graph.operators.insert(position, Operator { opcode_index, inputs, outputs, options, ..Operator::default() });

@@ -1,6 +1,6 @@
 //! The tensors and operators of a subgraph.
 
-use qcc_formats::tflite::{BuiltinOperator, Model, Operator, SubGraph, Tensor};
+use qcc_formats::tflite::{BuiltinOperator, Model, Operator, OperatorCode, SubGraph, Tensor};
 
 /// The tensor of that index; `None` for absent operands.
 pub(super) fn tensor(graph: &SubGraph, i: i32) -> Option<&Tensor> {
@@ -20,6 +20,16 @@ pub(super) fn bytes(t: &Tensor) -> u64 {
 /// The bytes of a constant are in the file.
 pub(super) fn is_constant(model: &Model, t: &Tensor) -> bool {
     model.buffers.get(t.buffer as usize).is_some_and(|b| !b.data.is_empty())
+}
+
+/// The place of a code in a list, to which it is added where it is missing.
+pub(super) fn index_of(codes: &mut Vec<OperatorCode>, code: OperatorCode) -> u32 {
+    let known = codes.iter().position(|c| *c == code);
+    let index = known.unwrap_or_else(|| {
+        codes.push(code);
+        codes.len() - 1
+    });
+    index as u32
 }
 
 /// The operators with their codes, in order.

@@ -181,11 +181,15 @@ pub(super) fn cast(e: &mut Emitter<'_>, op: &Cast, site: &NodeContext<'_>) -> Re
         return push_dequantize(e, x, site.inputs[0], site.outputs[0]);
     }
     let (from, to) = (stored(&x.elem), stored(&op.to));
-    let version = match (from, to) {
+    e.push_operator(B::CAST, cast_version(from, to), CastOptions { from, to }, &site.inputs, &site.outputs);
+    Ok(())
+}
+
+/// The version of CAST for these element types.
+pub(in crate::tflite) fn cast_version(from: Stored, to: Stored) -> i32 {
+    match (from, to) {
         (Stored::FLOAT16, _) | (_, Stored::FLOAT16) => 5,
         (Stored::INT8, _) | (_, Stored::INT8) => 3,
         _ => 1,
-    };
-    e.push_operator(B::CAST, version, CastOptions { from, to }, &site.inputs, &site.outputs);
-    Ok(())
+    }
 }
