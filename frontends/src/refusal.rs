@@ -150,14 +150,14 @@ impl Refusal {
             | Refusal::Advised { .. }
             | Refusal::Overload { .. }
             | Refusal::Result { .. }
-            | Refusal::Eval(EvalError::Elem { .. } | EvalError::Unknown(_) | EvalError::Custom(_))
-            | Refusal::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })
-            | Refusal::Eval(EvalError::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })) => "unsupported",
+            | Refusal::Eval(EvalError::Elem { .. } | EvalError::Unknown(_) | EvalError::Custom(_)) => "unsupported",
+            Refusal::Type(error) | Refusal::Eval(EvalError::Type(error)) => match error {
+                TypeError::Element { .. } | TypeError::Symbolic { .. } => "unsupported",
+                TypeError::Extent { .. } => OPEN_SHAPE,
+                _ => "bad-model",
+            },
             Refusal::NotConstant { .. } => "not-constant",
-            Refusal::Open(_)
-            | Refusal::OpenNumber { .. }
-            | Refusal::Type(TypeError::Extent { .. })
-            | Refusal::Eval(EvalError::Type(TypeError::Extent { .. })) => OPEN_SHAPE,
+            Refusal::Open(_) | Refusal::OpenNumber { .. } => OPEN_SHAPE,
             Refusal::TooLarge(_) => "too-large",
             Refusal::Data(_) => "missing-data",
             Refusal::Eval(EvalError::Kernel(_)) => "internal",
@@ -167,7 +167,6 @@ impl Refusal {
             | Refusal::Undefined(_)
             | Refusal::Invalid(_)
             | Refusal::QuantParams(_)
-            | Refusal::Type(_)
             | Refusal::Eval(_) => "bad-model",
         };
         let help = match &self {

@@ -123,15 +123,21 @@ pub(crate) fn import(
 ) -> Result<Imported, Vec<Diagnostic>> {
     let closed = |shapes, notes| Ok(Imported { open: open(inputs, options), ..at(shapes, notes)? });
     let fits = !options.fixed && settled.as_ref().err().into_iter().flatten().all(|e| e.code == OPEN_SHAPE);
-    let Some(kept) = (if fits { keep(inputs, options, names) } else { None }) else {
+    let Some(mut kept) = (if fits { keep(inputs, options, names) } else { None }) else {
         return match settled {
             Ok(shapes) => closed(shapes, notes),
             Err(errors) => Err(errors.into_iter().chain(unknown()).collect()),
         };
     };
-    let (kept, told, errors) = match with_needed(inputs, kept, &at) {
-        Ok(imported) => return Ok(imported),
-        Err(refused) => refused,
+    let mut told: Vec<Diagnostic> = Vec::new();
+    let errors = loop {
+        let errors = match at(kept.clone(), told.clone()) {
+            Ok(imported) => return Ok(imported),
+            Err(errors) => errors,
+        };
+        let Some((shapes, note)) = with_needed(inputs, &kept, &errors) else { break errors };
+        kept = shapes;
+        told.push(note);
     };
     let with_batch = with_one_batch((inputs, names), &kept);
     if let Some(imported) = with_batch.and_then(|(s, note)| at(s, told.into_iter().chain([note]).collect()).ok()) {
@@ -155,36 +161,18 @@ pub(crate) fn import(
     }
 }
 
-/// Imports a model with open extents. Those that an operator takes with one value only, such as the channels of a
-/// convolution, get that value, and a note tells so.
-///
-/// # Errors
-/// The shapes with these values, the notes, and the errors that remain.
-#[expect(clippy::type_complexity, reason = "the error is what the caller goes on with")]
-fn with_needed(
-    inputs: &[DeclaredInput],
-    mut kept: Vec<Shape>,
-    at: impl Fn(Vec<Shape>, Vec<Diagnostic>) -> Result<Imported, Vec<Diagnostic>>,
-) -> Result<Imported, (Vec<Shape>, Vec<Diagnostic>, Vec<Diagnostic>)> {
-    let mut told: Vec<Diagnostic> = Vec::new();
-    loop {
-        let errors = match at(kept.clone(), told.clone()) {
-            Ok(imported) => return Ok(imported),
-            Err(errors) => errors,
-        };
-        let needed = errors.iter().find_map(|e| {
-            let (symbol, value) = e.extent.clone()?;
-            let bound = Symbols::from_iter([(symbol.clone(), value)]);
-            let shapes: Vec<Shape> = kept.iter().map(|shape| shape.bind(&bound)).collect();
-            let i = (0..kept.len()).find(|&i| shapes[i] != kept[i])?;
-            let message = format!("extent {symbol} of input {} is taken to be {value}", inputs[i].name);
-            let note = Diagnostic::note(ASSUMED_EXTENT, message).at(&e.origin).with_note("no other value runs there");
-            Some((shapes, note))
-        });
-        let Some((shapes, note)) = needed else { return Err((kept, told, errors)) };
-        kept = shapes;
-        told.push(note);
-    }
+/// The shapes with the value of an open extent that one of the errors asks for, and the note that tells so: an operator takes
+/// it with that value only, as a convolution its channels.
+fn with_needed(inputs: &[DeclaredInput], kept: &[Shape], errors: &[Diagnostic]) -> Option<(Vec<Shape>, Diagnostic)> {
+    errors.iter().find_map(|e| {
+        let (symbol, value) = e.extent.clone()?;
+        let bound = Symbols::from_iter([(symbol.clone(), value)]);
+        let shapes: Vec<Shape> = kept.iter().map(|shape| shape.bind(&bound)).collect();
+        let i = (0..kept.len()).find(|&i| shapes[i] != kept[i])?;
+        let message = format!("extent {symbol} of input {} is taken to be {value}", inputs[i].name);
+        let note = Diagnostic::note(ASSUMED_EXTENT, message).at(&e.origin).with_note("no other value runs there");
+        Some((shapes, note))
+    })
 }
 
 /// The shapes with one batch for inputs whose first extents have several names, and the note that tells so. `None` where there
