@@ -108,6 +108,22 @@ pub(crate) fn list(n: &mut impl Build, v: ValueId) -> Result<ValueId, Refusal> {
     if n.rank(v) == 0 { n.reshape(v, &[1]) } else { Ok(v) }
 }
 
+/// The elements of a list of `count` integers that are known or follow from open extents, where others do not.
+fn known_parts(n: &impl Build, list: ValueId, count: usize) -> Vec<Option<Expr>> {
+    if let Some(known) = whole(n.graph(), list) {
+        return known.into_iter().map(Some).collect();
+    }
+    let operands = n.graph().operands(list.node);
+    match n.graph().producer(list) {
+        Op::Cast(_) if length(n, operands[0]) == Some(count) => known_parts(n, operands[0], count),
+        Op::Concat(_) => {
+            let of = |&part: &ValueId| known_parts(n, part, length(n, part).unwrap_or(0));
+            operands.iter().flat_map(of).collect()
+        }
+        _ => vec![None; count],
+    }
+}
+
 /// Element `i` of a list.
 fn element(n: &mut impl Build, list: ValueId, mut i: usize) -> Result<ValueId, Refusal> {
     if let Op::Cast(_) = n.graph().producer(list) {
@@ -263,11 +279,7 @@ pub(crate) fn position(n: &mut impl Build, list: ValueId, i: usize) -> Result<Va
 pub(crate) fn reshaped(n: &mut impl Build, x: ValueId, asked: ValueId, copies: bool) -> Result<ValueId, Refusal> {
     let mut asked = list(n, asked)?;
     let count = length(n, asked).unwrap_or(0);
-    let mut known = Vec::new();
-    for i in 0..count {
-        let extent = element(n, asked, i)?;
-        known.push(whole(n.graph(), extent).and_then(|e| e.into_iter().next()).filter(|e| e.bounds().0 > Some(0)));
-    }
+    let known = known_parts(n, asked, count);
     let own = n.shape(x).dims().to_vec();
     let zero = number(n, 0);
     if copies {
@@ -286,7 +298,8 @@ pub(crate) fn reshaped(n: &mut impl Build, x: ValueId, asked: ValueId, copies: b
     let rest = n.binary(BinaryFn::FloorDiv, all, given)?;
     let asked = select(n, negative, rest, asked)?;
     let computed = defined(n, asked)?.unwrap_or_default();
-    let extents = known.into_iter().zip(computed).map(|(known, computed)| known.unwrap_or(computed));
+    let is_extent = |e: &Expr| e.bounds().0 > Some(0);
+    let extents = known.into_iter().zip(computed).map(|(known, computed)| known.filter(is_extent).unwrap_or(computed));
     let dims = extents.map(open).collect::<Result<Shape, _>>()?;
     n.reshape_to(x, dims)
 }

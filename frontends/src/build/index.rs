@@ -7,7 +7,7 @@ use qcc_ir::ops::{
 };
 use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
-use super::computed::{counted, found, fresh, list, number, one_defined, open, position};
+use super::computed::{counted, found, fresh, list, number, position};
 use super::{Build, Operands, Values, extent};
 use crate::refusal::Refusal;
 
@@ -121,12 +121,9 @@ fn placed(n: &mut impl Build, x: ValueId, slice: &OpenSlice, places: ValueId) ->
 
 /// The number of sorted elements: the integer at operand `i`.
 pub(crate) fn count_sorted(n: &mut impl Operands, i: usize) -> Result<Dim, Refusal> {
-    match n.computed(i)? {
-        Some(k) => open(one_defined(n, k)?),
-        None => match n.whole(i)?.as_slice() {
-            [k] => k.constant().map_or_else(|| open(k.clone()), |k| Ok(extent(k)?.into())),
-            _ => Err(Refusal::Invalid(format!("operand {i} is not one number of elements"))),
-        },
+    match n.shape_at(i)?.dims() {
+        [k] => Ok(k.clone()),
+        _ => Err(Refusal::Invalid(format!("operand {i} is not one number of elements"))),
     }
 }
 
@@ -419,9 +416,19 @@ pub(crate) fn beside_diagonal(
         });
         return Ok(n.add_constant(Tensor::from_bools(Shape::known(&[rows, columns]), marks)));
     }
+    let k = n.add_whole(vec![k], Extents::new())?;
+    beside_computed(n, [rows, columns], k, f)
+}
+
+/// As [`beside_diagonal`], for a `k` of integers that broadcast with the matrix.
+pub(crate) fn beside_computed(
+    n: &mut impl Build,
+    [rows, columns]: [&Dim; 2],
+    k: ValueId,
+    f: BinaryFn,
+) -> Result<ValueId, Refusal> {
     let (row, column) = (counted(n, rows.expr())?, counted(n, columns.expr())?);
     let row = n.column(row)?;
-    let k = n.add_whole(vec![k], Extents::new())?;
     let diagonal = n.binary(BinaryFn::Add, row, k)?;
     n.binary(f, column, diagonal)
 }

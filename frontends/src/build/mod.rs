@@ -220,6 +220,12 @@ pub(crate) trait Build {
         if self.ty(x).shape == shape { Ok(x) } else { self.add(Reshape { shape }, &[x]) }
     }
 
+    /// `x` with a first axis of extent 1.
+    fn as_row(&mut self, x: ValueId) -> Result<ValueId, Refusal> {
+        let shape = std::iter::once(Dim::Known(1)).chain(self.shape(x).dims().iter().cloned()).collect();
+        self.reshape_to(x, shape)
+    }
+
     /// `x` with a last axis of extent 1.
     fn column(&mut self, x: ValueId) -> Result<ValueId, Refusal> {
         let shape = self.shape(x).dims().iter().cloned().chain([Dim::Known(1)]).collect();

@@ -96,12 +96,15 @@ pub(crate) fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Option<Fol
 /// The product of integers of which one operand is known to be 0.
 fn zeros(graph: &Graph, operands: &[ValueId]) -> Option<Whole> {
     let elem = graph.ty(operands[0]).elem.clone();
+    if !elem.is_integer() {
+        return None;
+    }
     let known = |&v: &ValueId| graph.constant(v).filter(|t| t.len() <= MOST_VALUES)?.integers();
     operands.iter().filter_map(known).find(|known| known.iter().all(|&n| n == 0))?;
     let shape = qcc_ir::ops::broadcast(&graph.ty(operands[0]).shape, &graph.ty(operands[1]).shape).ok()?;
     let count = shape.elements().filter(|&n| n <= MOST_VALUES)?;
     let values = vec![Expr::default(); count];
-    Some(Whole { values, shape: shape.extents()?.into_iter().collect(), elem }).filter(|whole| whole.elem.is_integer())
+    Some(Whole { values, shape: shape.extents()?.into_iter().collect(), elem })
 }
 
 impl Whole {
@@ -200,11 +203,10 @@ fn arithmetic(f: BinaryFn, x: &Expr, y: &Expr) -> Option<Expr> {
         // Integers are divided towards 0.
         BinaryFn::Div => match y.constant() {
             Some(by) if x.bounds().0.is_some_and(|low| low >= 0) => x.floor_div(by),
-            Some(by) if x.exact_div(y).is_none() => {
-                let (zero, minus) = (Expr::default(), x.times(&(-1).into())?);
+            by => x.exact_div(y).or_else(|| {
+                let (by, zero, minus) = (by?, Expr::default(), x.times(&(-1).into())?);
                 x.larger(&zero)?.floor_div(by)?.minus(&minus.larger(&zero)?.floor_div(by)?)
-            }
-            _ => x.exact_div(y),
+            }),
         },
         BinaryFn::FloorDiv => match y.constant() {
             Some(by) if by > 0 => x.floor_div(by),

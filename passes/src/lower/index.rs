@@ -161,7 +161,7 @@ impl Pass for IndicesFromFront {
             let Some(ends) = g.indexed(node) else { continue };
             let index = g.operands(node)[1];
             // Constant ones are counted along known extents by a rule.
-            if g.constant(index).is_some_and(|_| ends.extents().is_some()) || is_nonnegative(g, index) {
+            if g.constant(index).is_some() && ends.extents().is_some() || is_nonnegative(g, index) {
                 continue;
             }
             let fixed = match counted.get(&(index, ends.clone())) {

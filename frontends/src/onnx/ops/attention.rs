@@ -7,7 +7,7 @@ use super::super::node::NodeCx;
 use super::Row;
 use crate::build::attention::{join_heads, masked, repeated, split_heads};
 use crate::build::computed::counted;
-use crate::build::index::triangle;
+use crate::build::index::{beside_computed, triangle};
 use crate::build::{Build, Values, extent};
 use crate::refusal::Refusal;
 
@@ -152,12 +152,9 @@ fn within(
         }
         Offset::Each(offset) => *offset,
     };
-    let (row, column) = (counted(n, rows.expr())?, counted(n, columns.expr())?);
-    let row = n.column(row)?;
-    let distances = n.binary(BinaryFn::Sub, column, row)?;
     let bound = n.scalar(bound as f64, offset)?;
     let bound = n.binary(BinaryFn::Add, offset, bound)?;
-    n.binary(if above { BinaryFn::GreaterEqual } else { BinaryFn::LessEqual }, distances, bound)
+    beside_computed(n, [rows, columns], bound, if above { BinaryFn::GreaterEqual } else { BinaryFn::LessEqual })
 }
 
 /// A mask extended to all keys: keys that it does not cover are invisible. An open number of keys is that of the mask, unless

@@ -59,8 +59,7 @@ fn normalizer(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn extractor(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (mut x, places) = (n.input(0)?, n.input(1)?);
     if n.rank(x) == 1 {
-        let row = std::iter::once(Dim::Known(1)).chain(n.shape(x).dims().iter().cloned()).collect();
-        x = n.reshape_to(x, row)?;
+        x = n.as_row(x)?;
     }
     let axis = n.axis(-1, x)?;
     let count = Shape::count(n.shape(places).dims()).ok_or_else(|| Refusal::Open(n.shape(places).clone()))?;

@@ -8,6 +8,7 @@ use super::Row;
 use super::attention::behind;
 use crate::build::attention::{join_heads, split_heads};
 use crate::build::computed::counted;
+use crate::build::control::slice_at;
 use crate::build::index::triangle;
 use crate::build::{Build, Values, extent, matmul, norm};
 use crate::refusal::Refusal;
@@ -26,7 +27,7 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Unsupported("rotary embeddings or values of another size are not supported here".into()));
     }
     let past = match n.optional(4) {
-        Some(past) => [Some(slice_of(n, past, 0)?), Some(slice_of(n, past, 1)?)],
+        Some(past) => [Some(slice_at(n, past, 0, 0)?), Some(slice_at(n, past, 0, 1)?)],
         None => [None; 2],
     };
     let mut all = matmul(n, x, weight)?;
@@ -40,19 +41,8 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Ok(found.into_iter().take(1).collect());
     }
     // Keys and values in one tensor.
-    let mut row = |v: ValueId| {
-        let dims = std::iter::once(Dim::Known(1)).chain(n.shape(v).dims().iter().cloned()).collect();
-        n.reshape_to(v, dims)
-    };
-    let (k, v) = (row(found[1])?, row(found[2])?);
+    let (k, v) = (n.as_row(found[1])?, n.as_row(found[2])?);
     Ok(Values::from_iter([found[0], n.add(Concat { axis: 0 }, &[k, v])?]))
-}
-
-/// Slice `i` of the first axis, without it.
-fn slice_of(n: &mut NodeCx<'_, '_>, v: ValueId, i: usize) -> Result<ValueId, Refusal> {
-    let one = n.add(Slice { ranges: vec![Range { axis: 0, start: i, len: 1, step: 1 }] }, &[v])?;
-    let rest = n.shape(one).dims().iter().skip(1).cloned().collect();
-    n.reshape_to(one, rest)
 }
 
 /// Queries, keys and values in separate inputs, to which biases and past keys and values are added.
@@ -135,13 +125,9 @@ fn visible(n: &mut NodeCx<'_, '_>, mask: ValueId, scores: ValueId) -> Result<Val
             let places = n.cast(places, n.ty(counts).elem.clone())?;
             n.binary(BinaryFn::Less, places, counts)
         }
-        [batch, keys] => {
-            let shape = [batch.clone(), one.clone(), one, keys.clone()].into_iter().collect();
-            let mask = n.cast(mask, Elem::Bool)?;
-            n.reshape_to(mask, shape)
-        }
-        [batch, queries, keys] => {
-            let shape = [batch.clone(), one, queries.clone(), keys.clone()].into_iter().collect();
+        [batch, queries @ .., keys] if queries.len() < 2 => {
+            let queries = queries.first().unwrap_or(&one).clone();
+            let shape = [batch.clone(), one, queries, keys.clone()].into_iter().collect();
             let mask = n.cast(mask, Elem::Bool)?;
             n.reshape_to(mask, shape)
         }
@@ -163,7 +149,7 @@ fn embed_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Some(places) => places,
         None => {
             let line = counted(n, steps.expr())?;
-            n.reshape_to(line, [1.into(), steps].into_iter().collect())?
+            n.as_row(line)?
         }
     };
     let (word, place) =

@@ -193,8 +193,7 @@ fn step(n: &mut NodeCx<'_, '_>) -> Result<ValueId, Refusal> {
     if n.rank(x) != 2 {
         return Err(Refusal::Invalid(format!("its operand is {}; expected batch and inputs", n.ty(x))));
     }
-    let dims = n.shape(x).dims().to_vec();
-    n.reshape_to(x, std::iter::once(Dim::Known(1)).chain(dims).collect())
+    n.as_row(x)
 }
 
 /// The only step of a sequence, as result 0.

@@ -1,7 +1,7 @@
 //! Convolutions.
 
+use qcc_ir::ValueId;
 use qcc_ir::ops::{Conv, ConvTranspose, Extents};
-use qcc_ir::{Dim, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -57,8 +57,7 @@ where
     if n.rank(x) != spatial + 1 {
         return one(f(n, x)?);
     }
-    let dims = std::iter::once(Dim::Known(1)).chain(n.shape(x).dims().iter().cloned()).collect();
-    let x = n.reshape_to(x, dims)?;
+    let x = n.as_row(x)?;
     let y = f(n, x)?;
     one(n.reshape_to(y, n.shape(y).without(0))?)
 }
