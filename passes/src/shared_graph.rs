@@ -1,6 +1,7 @@
 //! Joint evaluation of several graphs that were lowered from one: common values are evaluated once.
 
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
 use qcc_ir::error::TypeError;
 use qcc_ir::eval::{Executor, Peak};
@@ -35,7 +36,7 @@ impl SharedGraph {
         let known = named(source);
         let mut added = FxHashMap::default();
         for graph in made {
-            let places = joint.add(graph, &known, &mut added, by_address)?;
+            let places = joint.add(graph, Some(&known), &mut added, by_address)?;
             joint.places.push(places);
         }
         Ok(joint)
@@ -50,10 +51,10 @@ impl SharedGraph {
             return Ok(joint);
         }
         let nodes = first.order().into_iter().filter(|n| !matches!(first.op(*n), Op::Input(_)));
-        let key = |n: NodeId| (key_of(first, n, by_content), first.operands(n));
+        let key = |n: NodeId| (key_of(first, n, first.op(n), by_content), first.operands(n));
         let mut added: FxHashMap<(Digest128, Operands), NodeId> = nodes.map(|n| (key(n), n)).collect();
         for graph in others {
-            let places = joint.add(graph, &FxHashMap::default(), &mut added, by_content)?;
+            let places = joint.add(graph, None, &mut added, by_content)?;
             for output in graph.outputs() {
                 if let Some(&value) = places.get(&output.value) {
                     joint.graph.add_output(output.name.clone(), value);
@@ -73,14 +74,16 @@ impl SharedGraph {
     fn add(
         &mut self,
         graph: &Graph,
-        known: &FxHashMap<&str, ValueId>,
+        known: Option<&FxHashMap<&str, ValueId>>,
         added: &mut FxHashMap<(Digest128, Operands), NodeId>,
         constant: fn(&mut Key, &Tensor),
     ) -> Result<FxHashMap<ValueId, ValueId>, TypeError> {
         let mut places: FxHashMap<ValueId, ValueId> = graph.inputs().zip(self.graph.inputs()).collect();
+        // Graphs that are not equal up to rounding compute other integers: each has a name of its own.
+        let mut names: FxHashMap<Arc<str>, Arc<str>> = FxHashMap::default();
         for n in graph.order().into_iter().filter(|n| !matches!(graph.op(*n), Op::Input(_))) {
             let twin = |v: ValueId| {
-                let twin = *known.get(graph.name(v)?.as_ref())?;
+                let twin = *known?.get(graph.name(v)?.as_ref())?;
                 (self.graph.ty(twin) == graph.ty(v)).then_some((v, twin))
             };
             if let Some(twins) = graph.results(n).map(twin).collect::<Option<Vec<_>>>() {
@@ -88,22 +91,45 @@ impl SharedGraph {
                 continue;
             }
             let operands: Operands = graph.operands(n).iter().filter_map(|v| places.get(v).copied()).collect();
-            let key = (key_of(graph, n, constant), operands);
+            let mut op = graph.op(n).clone();
+            if !names.is_empty() {
+                op = op.renamed(&names);
+            }
+            let key = (key_of(graph, n, &op, constant), operands);
             let node = match added.get(&key) {
                 Some(&node) => node,
                 None => {
-                    let (op, origin) = (graph.op(n).clone(), graph.origin(n).clone());
+                    if known.is_none() {
+                        let taken = op.defines().iter().filter_map(|name| Some((name.clone(), self.other_name(name)?)));
+                        names.extend(taken.map(|(name, other)| (name.into(), other.into())));
+                    }
+                    let (mut types, origin) = (graph.result_types(n), graph.origin(n).clone());
+                    if !names.is_empty() {
+                        op = op.renamed(&names);
+                        types.iter_mut().for_each(|ty| ty.shape = ty.shape.renamed(&names));
+                    }
                     let node = match op {
                         Op::Const(c) => self.graph.add_const(c.value, origin).node,
-                        op => self.graph.add_typed(op, &key.1, graph.result_types(n), origin)?,
+                        op => self.graph.add_typed(op, &key.1, types, origin)?,
                     };
                     added.insert(key, node);
                     node
                 }
             };
+            for (own, name) in graph.op(n).defines().iter().zip(self.graph.op(node).defines()) {
+                if own != name {
+                    names.insert(own.as_str().into(), name.as_str().into());
+                }
+            }
             places.extend(graph.results(n).zip(self.graph.results(node)));
         }
         Ok(places)
+    }
+
+    /// Another name for a symbol that the merged graph defines already.
+    fn other_name(&self, symbol: &str) -> Option<String> {
+        self.graph.definition(symbol)?;
+        (1..).map(|i| format!("{symbol}#{i}")).find(|name| self.graph.definition(name).is_none())
     }
 
     /// The merged graph.
@@ -150,9 +176,9 @@ fn named(graph: &Graph) -> FxHashMap<&str, ValueId> {
 
 /// What identifies a node besides its operands: the operator, and the types of its results, since quantization
 /// parameters follow from neither operator nor operands.
-fn key_of(graph: &Graph, n: NodeId, constant: fn(&mut Key, &Tensor)) -> Digest128 {
+fn key_of(graph: &Graph, n: NodeId, op: &Op, constant: fn(&mut Key, &Tensor)) -> Digest128 {
     let mut key = Key(Xxh3Default::new());
-    match graph.op(n) {
+    match op {
         Op::Const(c) => {
             key.ty(c.value.ty());
             constant(&mut key, &c.value);
@@ -237,6 +263,22 @@ mod tests {
         let outputs = joint.executor(&FxHashSet::default()).run(&[x], &mut |_, _| {})?;
         let numbers: Vec<Vec<f32>> = outputs.iter().map(|t| t.floats().to_vec()).collect();
         assert_eq!(numbers, [[1.0, -2.0], [0.0, 0.0], [1.0, -2.0]]);
+        Ok(())
+    }
+
+    #[test]
+    fn each_graph_counts_what_it_finds() -> Result<(), Box<dyn std::error::Error>> {
+        let found = |of: &str, before: &str| {
+            graph(&format!(
+                "{before} %t: f32[] = const [-0.5] %c = binary(f:Less) %t, {of} %z = non_zero(count:\"n\") %c
+                 %f = cast\"f32\" %z %y = reshape[\"(2*$n)\"] %f"
+            ))
+        };
+        let (fine, coarse) = (found("%x", ""), found("%r", "%q: i8<4:0>[1,2] = quantize %x %r = dequantize %q"));
+        let joint = SharedGraph::side_by_side(&fine, &[&coarse, &fine])?;
+        let x = Tensor::from_vec(qcc_ir::Shape::known(&[1, 2]), vec![1.0, -2.0]);
+        let outputs = joint.executor(&FxHashSet::default()).run(&[x], &mut |_, _| {})?;
+        assert_eq!(outputs.iter().map(Tensor::len).collect::<Vec<_>>(), [2, 4, 2]);
         Ok(())
     }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Expand, Extents, LayoutRule, Op, Operator, QuantRule, Range, Reshape, Resize, Slice, TopK, Types, arity, axis_of,
-    one, refuse, refuse_element,
+    Expand, Extents, If, LayoutRule, Loop, NonMaxSuppression, Op, Operator, QuantRule, Range, Reshape, Resize, Slice,
+    TopK, Types, arity, axis_of, one, refuse, refuse_element,
 };
 use crate::error::TypeError;
 use crate::types::{Dim, Elem, Expr, Shape, Symbols, Tensor, TensorType};
@@ -232,6 +233,30 @@ impl Op {
             }
             _ => self.with_bodies(self.bodies().into_iter().map(|body| body.bound(symbols))),
         })
+    }
+
+    /// The operator with other names of integers that nodes compute, those that it defines among them. Names in graphs
+    /// inside are their own.
+    pub fn renamed(&self, names: &FxHashMap<Arc<str>, Arc<str>>) -> Op {
+        let expr = |e: &Expr| e.renamed(names);
+        let own = |name: &String| names.get(name.as_str()).map_or_else(|| name.clone(), |name| name.to_string());
+        match self.clone() {
+            Op::Reshape(op) => Reshape { shape: op.shape.renamed(names) }.into(),
+            Op::Expand(op) => Expand { shape: op.shape.renamed(names) }.into(),
+            Op::Resize(op) => Resize { size: op.size.renamed(names), ..op }.into(),
+            Op::TopK(op) => {
+                let k = op.k.map(|e| Some(expr(&e))).unwrap_or_else(|| op.k.clone());
+                TopK { k, ..op }.into()
+            }
+            Op::OpenSlice(op) => OpenSlice { start: expr(&op.start), len: expr(&op.len), ..op }.into(),
+            Op::Symbolic(op) => Symbolic { values: op.values.iter().map(expr).collect(), ..op }.into(),
+            Op::Define(op) => Define { symbols: op.symbols.iter().map(own).collect() }.into(),
+            Op::NonZero(op) => NonZero { count: own(&op.count) }.into(),
+            Op::NonMaxSuppression(op) => NonMaxSuppression { count: own(&op.count), ..op }.into(),
+            Op::Loop(op) => Loop { iterations: op.iterations.as_ref().map(expr), count: own(&op.count), ..op }.into(),
+            Op::If(op) => If { symbols: op.symbols.iter().map(own).collect(), ..op }.into(),
+            op => op,
+        }
     }
 }
 

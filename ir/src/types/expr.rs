@@ -264,17 +264,27 @@ impl Expr {
 
     /// The expression with the numbers of these symbols in their place; `None` where it is too large.
     pub fn bind(&self, symbols: &Symbols) -> Option<Expr> {
+        self.replaced(&|name| Some(Expr::from(i64::try_from(*symbols.get(name)?).ok()?)))
+    }
+
+    /// The expression with other names of integers that nodes compute.
+    pub fn renamed(&self, names: &FxHashMap<Arc<str>, Arc<str>>) -> Expr {
+        let name = |name: &Arc<str>| names.get(name).map(|name| Expr::computed(Arc::clone(name)));
+        self.replaced(&name).unwrap_or_else(|| self.clone())
+    }
+
+    /// The expression with others in place of symbols, where there are some; `None` where it is too large.
+    fn replaced(&self, other: &dyn Fn(&Arc<str>) -> Option<Expr>) -> Option<Expr> {
         let mut sum = Expr::default();
         for (factors, &n) in &self.terms {
             let mut product = Expr::from(n);
             for factor in factors {
                 let factor = match factor {
-                    Factor::Symbol(name) | Factor::Computed(name) => match symbols.get(name) {
-                        Some(&n) => Expr::from(i64::try_from(n).ok()?),
-                        None => Expr::of(factor.clone()),
-                    },
-                    Factor::Quotient(of, by) => of.bind(symbols)?.floor_div(*by)?,
-                    Factor::Positive(of) => of.bind(symbols)?.larger(&Expr::default())?,
+                    Factor::Symbol(name) | Factor::Computed(name) => {
+                        other(name).unwrap_or_else(|| Expr::of(factor.clone()))
+                    }
+                    Factor::Quotient(of, by) => of.replaced(other)?.floor_div(*by)?,
+                    Factor::Positive(of) => of.replaced(other)?.larger(&Expr::default())?,
                 };
                 product = product.times(&factor)?;
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::expr::{Expr, Symbols};
@@ -197,6 +198,11 @@ impl Shape {
             Dim::Open(expr) => expr.bind(symbols).and_then(Dim::of),
         };
         self.0.iter().map(|d| bound(d).unwrap_or_else(|| d.clone())).collect()
+    }
+
+    /// The shape with other names of integers that nodes compute.
+    pub fn renamed(&self, names: &FxHashMap<Arc<str>, Arc<str>>) -> Shape {
+        self.dims().iter().map(|d| d.map(|e| Some(e.renamed(names))).unwrap_or_else(|| d.clone())).collect()
     }
 
     /// The product of extents, or `None` where it is too large.
