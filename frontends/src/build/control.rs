@@ -141,6 +141,34 @@ pub(crate) fn along(n: &mut impl Build, rows: ValueId, axis: usize) -> Result<Va
     n.reshape_to(rows, dims.into_iter().collect())
 }
 
+/// The axis along which an iteration appends to a carried value, and what it appends, if that is all it does with it.
+pub(crate) fn appended(graph: &Graph, before: ValueId, after: ValueId) -> Option<(usize, ValueId)> {
+    let Op::Concat(Concat { axis }) = graph.producer(after) else { return None };
+    match *graph.operands(after.node).as_slice() {
+        [first, piece] if first == before && piece != before => Some((*axis, piece)),
+        _ => None,
+    }
+}
+
+/// A piece in the body of a loop with the extents of the value that it is appended to, but along the axis. Some follow from
+/// the iteration: that they are equal is what appending it asks for.
+pub(crate) fn fitted(n: &mut impl Build, piece: ValueId, before: ValueId, axis: usize) -> Result<ValueId, Refusal> {
+    let along = n.shape(piece).dims()[axis].clone();
+    let fitted = n.shape(before).with(axis, along);
+    n.reshape_to(piece, fitted)
+}
+
+/// A carried value to which a loop has appended its rows along an axis.
+pub(crate) fn with_appended(
+    n: &mut impl Build,
+    before: ValueId,
+    rows: ValueId,
+    axis: usize,
+) -> Result<ValueId, Refusal> {
+    let pieces = along(n, rows, axis)?;
+    if n.shape(before).dims()[axis] == Dim::Known(0) { Ok(pieces) } else { n.add(Concat { axis }, &[before, pieces]) }
+}
+
 /// Fails unless the carried values of a loop have their types after an iteration of its body.
 pub(crate) fn same_after(outer: &Graph, carried: &[ValueId], body: &Graph) -> Result<(), Refusal> {
     for (&before, after) in carried.iter().zip(&body.outputs()[1..]) {

@@ -68,29 +68,27 @@ pub(crate) fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Option<Fol
             Whole { values, ..wholes[0].clone() }
         }
         Op::Cast(Cast { to }) if matches!(to, Elem::I32 | Elem::I64) => Whole { elem: to.clone(), ..wholes[0].clone() },
-        Op::Reduce(Reduce { f, axes, keep }) if axes.len() == wholes[0].shape.len() => {
-            let combine = match f {
-                ReduceFn::Prod => Expr::times,
-                ReduceFn::Sum => Expr::plus,
-                _ => return None,
-            };
-            let (first, rest) = wholes[0].values.split_first()?;
-            let value = rest.iter().try_fold(first.clone(), |a, b| combine(&a, b))?;
-            let shape = if *keep { Extents::from_elem(1, axes.len()) } else { Extents::new() };
-            Whole { values: vec![value], shape, elem: wholes[0].elem.clone() }
-        }
-        Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Concat(_)
-        | Op::Slice(_)
-        | Op::Expand(_)
-        | Op::Tile(_)
-        | Op::Reverse(_)
-        | Op::Gather(_)
-        | Op::Select(_) => moved(graph, op, operands, &wholes)?,
+        Op::Reduce(op) => wholes[0].reduced(op)?,
+        op if moves(op) => moved(graph, op, operands, &wholes)?,
         _ => return None,
     };
     result.folded()
+}
+
+/// Whether an operator moves elements of its operands without changing them.
+fn moves(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Concat(_)
+            | Op::Slice(_)
+            | Op::Expand(_)
+            | Op::Tile(_)
+            | Op::Reverse(_)
+            | Op::Gather(_)
+            | Op::Select(_)
+    )
 }
 
 /// The product of integers of which one operand is known to be 0.
@@ -108,6 +106,21 @@ fn zeros(graph: &Graph, operands: &[ValueId]) -> Option<Whole> {
 }
 
 impl Whole {
+    /// The reduction over all axes.
+    fn reduced(&self, Reduce { f, axes, keep }: &Reduce) -> Option<Whole> {
+        let combine = match f {
+            ReduceFn::Prod => Expr::times,
+            ReduceFn::Sum => Expr::plus,
+            ReduceFn::Max => Expr::larger,
+            ReduceFn::Min => Expr::smaller,
+            _ => return None,
+        };
+        let (first, rest) = self.values.split_first().filter(|_| axes.len() == self.shape.len())?;
+        let value = rest.iter().try_fold(first.clone(), |a, b| combine(&a, b))?;
+        let shape = if *keep { Extents::from_elem(1, axes.len()) } else { Extents::new() };
+        Some(Whole { values: vec![value], shape, elem: self.elem.clone() })
+    }
+
     fn folded(self) -> Option<Folded> {
         if self.values.len() > MOST_VALUES {
             return None;
@@ -251,6 +264,14 @@ impl Quotients {
                 Some((factor, by)) => from(0)?.over((by, factor)),
                 None => ratio(graph, operands[0]).and_then(|(factor, by)| from(1)?.over((by, factor))),
             },
+            Op::Reduce(op) if matches!(op.f, ReduceFn::Max | ReduceFn::Min) => {
+                let Quotients { whole, by } = from(0)?;
+                Some(Quotients { whole: whole.reduced(op)?, by })
+            }
+            op if moves(op) && operands.len() == 1 => {
+                let Quotients { whole, by } = from(0)?;
+                Some(Quotients { whole: moved(graph, op, &operands, &[whole])?, by })
+            }
             _ => None,
         }
     }

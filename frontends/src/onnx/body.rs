@@ -1,7 +1,7 @@
 //! Nested graphs that stay graphs: bodies of loops and branches, where what they do is known at run time only.
 
-use qcc_formats::onnx::GraphProto;
-use qcc_ir::ops::{If, Loop, Op};
+use qcc_formats::onnx::{GraphProto, NodeProto};
+use qcc_ir::ops::{If, Loop};
 use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -11,10 +11,30 @@ use crate::build::control::{self, SET};
 use crate::build::{Build, End, Values};
 use crate::refusal::Refusal;
 
-/// An operator with graphs inside, and its last operands: the values that these graphs read.
-pub(super) struct Nesting<T> {
-    pub(super) op: T,
-    pub(super) reads: Values,
+/// A choice of two graphs, and its last operands: the values that these graphs read.
+pub(super) struct Choice {
+    op: If,
+    reads: Values,
+}
+
+/// A loop, with the values that it carries and those that its body reads.
+pub(super) struct Repetition {
+    op: Loop,
+    /// The first values of all that are carried.
+    carried: Values,
+    /// The operands after the first two.
+    operands: Values,
+    /// The carried values that the body appends to: each has rows instead, which are the last results of the loop.
+    grown: Vec<Growth>,
+}
+
+/// A carried value that an iteration appends to.
+struct Growth {
+    /// Its place among the carried values.
+    place: usize,
+    axis: usize,
+    /// What is appended, in the body.
+    piece: ValueId,
 }
 
 /// A loop whose body stays a graph.
@@ -36,13 +56,13 @@ type Reads<'m> = Vec<(&'m str, ValueId)>;
 
 impl<'m> Importer<'m> {
     /// Imports a loop, whose body reads the values that are sliced as well.
-    pub(super) fn repeated(&mut self, turns: Turns<'m, '_>, path: String) -> Result<Nesting<Loop>, Refusal> {
+    pub(super) fn repeated(&mut self, turns: Turns<'m, '_>, path: String) -> Result<Repetition, Refusal> {
         let Turns { body, carried, sliced, most, count } = turns;
         let own = if sliced.is_some() { 0 } else { 2 };
         let reads = self.reads(&[body], true)?;
         let whole: Values = sliced.unwrap_or_default().iter().map(|&(v, ..)| v).collect();
         carried.iter().chain(&whole).try_for_each(|&v| self.passes_into(v))?;
-        let (mut graph, mut values) = self.within(&path, |importer, outer| {
+        let (mut graph, (values, grown)) = self.within(&path, |importer, outer| {
             let number = importer.graph.add_input("iteration", TensorType::new(Elem::I64, Shape::scalar()));
             let mut add = |(i, &v): (usize, &ValueId)| {
                 let name = body.input.get(own + i).map_or("", |input| input.name());
@@ -70,16 +90,26 @@ impl<'m> Importer<'m> {
             };
             let again = End(&mut importer.graph, Origin::none()).reshape(outputs[0], &[])?;
             let names = body.output.iter().skip(usize::from(sliced.is_none())).map(|o| o.name());
-            importer.leaves(
-                std::iter::once("again").chain(names),
-                std::iter::once(again).chain(outputs[1..].iter().copied()),
-            )?;
-            Ok(values)
+            let mut grown = growth(&importer.graph, body, own, carries, &outputs[1..]);
+            for Growth { place, axis, piece } in &mut grown {
+                let mut end = End(&mut importer.graph, Origin::none());
+                *piece = control::fitted(&mut end, *piece, carries[*place], *axis)?;
+            }
+            let mut results: Vec<(&str, ValueId)> = names.zip(outputs[1..].iter().copied()).collect();
+            let pieces: Vec<(&str, ValueId)> = grown.iter().map(|g| (results[g.place].0, g.piece)).collect();
+            grown.iter().rev().for_each(|growth| _ = results.remove(growth.place));
+            importer.leaves([("again", again)].into_iter().chain(results).chain(pieces))?;
+            importer.graph.sweep();
+            grown.iter().for_each(|growth| importer.graph.remove_input(carries[growth.place]));
+            Ok((values, grown))
         })?;
-        control::same_after(&self.graph, carried, &graph)?;
-        values.extend(self.carry(&mut [&mut graph])?);
-        let op = control::repeat(carried.len(), most, count, graph);
-        Ok(Nesting { op, reads: whole.into_iter().chain(values).collect() })
+        let is_kept = |(i, _): &(usize, &ValueId)| !grown.iter().any(|growth| growth.place == *i);
+        let kept: Values = carried.iter().enumerate().filter(is_kept).map(|(_, &v)| v).collect();
+        control::same_after(&self.graph, &kept, &graph)?;
+        let further = self.carry(&mut [&mut graph])?;
+        let op = control::repeat(kept.len(), most, count, graph);
+        let operands = [kept, whole, values, further].concat().into();
+        Ok(Repetition { op, carried: carried.into(), operands, grown })
     }
 
     /// Imports the branches of an If.
@@ -88,19 +118,19 @@ impl<'m> Importer<'m> {
         branches: [&'m GraphProto; 2],
         path: &str,
         symbol: impl FnMut() -> String,
-    ) -> Result<Nesting<If>, Refusal> {
+    ) -> Result<Choice, Refusal> {
         let reads = self.reads(&branches, false)?;
         let mut branch = |body: &'m GraphProto, name: &str| {
             self.within(&format!("{path}/{name}"), |importer, outer| {
                 let values = importer.bind_reads(outer, &reads);
                 let outputs = importer.inline(body, &[], None)?;
-                importer.leaves(body.output.iter().map(|o| o.name()), outputs.into_iter())?;
+                importer.leaves(body.output.iter().map(|o| o.name()).zip(outputs))?;
                 Ok(values)
             })
         };
         let ((mut then, mut values), (mut otherwise, _)) = (branch(branches[0], "then")?, branch(branches[1], "else")?);
         values.extend(self.carry(&mut [&mut then, &mut otherwise])?);
-        Ok(Nesting { op: If::of(then.into(), otherwise.into(), symbol), reads: values })
+        Ok(Choice { op: If::of(then.into(), otherwise.into(), symbol), reads: values })
     }
 
     /// Imports a graph of its own: `import` adds its inputs, nodes and outputs, and sees the graph around it.
@@ -185,12 +215,8 @@ impl<'m> Importer<'m> {
     }
 
     /// Makes values the outputs of a nested graph.
-    fn leaves<'n>(
-        &mut self,
-        names: impl Iterator<Item = &'n str>,
-        values: impl Iterator<Item = ValueId>,
-    ) -> Result<(), Refusal> {
-        for (name, v) in names.zip(values) {
+    fn leaves<'n>(&mut self, outputs: impl Iterator<Item = (&'n str, ValueId)>) -> Result<(), Refusal> {
+        for (name, v) in outputs {
             self.passes_into(v)?;
             self.graph.add_output(name, v);
         }
@@ -198,13 +224,68 @@ impl<'m> Importer<'m> {
     }
 }
 
-impl<T> Nesting<T> {
-    /// Adds the operator with these first operands, and returns its results.
-    pub(super) fn add(self, n: &mut impl Build, first: impl IntoIterator<Item = ValueId>) -> Result<Values, Refusal>
-    where
-        Op: From<T>,
-    {
-        let operands: Values = first.into_iter().chain(self.reads).collect();
+/// The carried values that the body appends to. Nothing else reads them in the body, nor what they become: it would
+/// compute with the shape of the first iteration.
+fn growth(graph: &Graph, body: &GraphProto, own: usize, before: &[ValueId], after: &[ValueId]) -> Vec<Growth> {
+    let of = |(place, (&before, &after)): (usize, (&ValueId, &ValueId))| {
+        let (axis, piece) = control::appended(graph, before, after)?;
+        is_appended_to(body, own + place, place + usize::from(own > 0)).then_some(Growth { place, axis, piece })
+    };
+    before.iter().zip(after).enumerate().filter_map(of).collect()
+}
+
+/// True if one chain of nodes is all between an input and an output of a body, up to a Concat, and nothing else reads
+/// what it computes.
+fn is_appended_to(body: &GraphProto, input: usize, output: usize) -> bool {
+    let (Some(input), Some(output)) = (body.input.get(input), body.output.get(output)) else { return false };
+    let (mut name, mut joined) = (input.name(), false);
+    loop {
+        let reads = |node: &'_ NodeProto| {
+            let mut names = Vec::new();
+            reads_of(node, &mut names);
+            names.contains(&name)
+        };
+        let mut readers = body.node.iter().filter(|node| reads(node));
+        let given = body.output.iter().filter(|o| o.name() == name).count();
+        match (readers.next(), readers.next()) {
+            (None, None) => return joined && given == 1 && name == output.name(),
+            (Some(node), None) if given == 0 && node.output.len() == 1 => {
+                let joins = node.op_type() == "Concat";
+                if joined && joins || !joins && !matches!(node.op_type(), "Cast" | "Identity") {
+                    return false;
+                }
+                (name, joined) = (&node.output[0], joined || joins);
+            }
+            _ => return false,
+        }
+    }
+}
+
+impl Repetition {
+    /// Adds the loop, and returns the last carried values and the rows.
+    pub(super) fn add(self, n: &mut impl Build, most: ValueId, first: ValueId) -> Result<Values, Refusal> {
+        let operands: Values = [most, first].into_iter().chain(self.operands).collect();
+        let kept = self.op.carried;
+        let found = n.add_all(self.op, &operands)?;
+        let (kept, rows) = found.split_at(kept);
+        let (rows, pieces) = rows.split_at(rows.len() - self.grown.len());
+        let (mut kept, mut grown) = (kept.iter(), self.grown.iter().zip(pieces).peekable());
+        let mut results = Values::new();
+        for (place, &before) in self.carried.iter().enumerate() {
+            match grown.next_if(|(growth, _)| growth.place == place) {
+                Some((growth, &rows)) => results.push(control::with_appended(n, before, rows, growth.axis)?),
+                None => results.extend(kept.next().copied()),
+            }
+        }
+        results.extend_from_slice(rows);
+        Ok(results)
+    }
+}
+
+impl Choice {
+    /// Adds the choice by a condition, and returns its results.
+    pub(super) fn add(self, n: &mut impl Build, condition: ValueId) -> Result<Values, Refusal> {
+        let operands: Values = [condition].into_iter().chain(self.reads).collect();
         n.add_all(self.op, &operands)
     }
 }

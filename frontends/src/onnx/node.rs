@@ -2,12 +2,11 @@
 
 use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{If, Loop};
 use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, ValueId};
 use smallvec::{SmallVec, smallvec};
 
 use super::attributes::Attributes;
-use super::body::{Nesting, Turns};
+use super::body::{Choice, Repetition, Turns};
 use super::importer::Importer;
 use super::integers::{Inputs, Integers};
 use super::weights;
@@ -257,13 +256,13 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     }
 
     /// A loop whose body stays a graph. See [`Importer::repeated`].
-    pub(super) fn repeated(&mut self, turns: Turns<'m, '_>) -> Result<Nesting<Loop>, Refusal> {
+    pub(super) fn repeated(&mut self, turns: Turns<'m, '_>) -> Result<Repetition, Refusal> {
         let path = self.origin.path().to_owned();
         self.importer.repeated(turns, path)
     }
 
     /// Branches that stay graphs. See [`Importer::branches`].
-    pub(super) fn branches(&mut self, branches: [&'m GraphProto; 2]) -> Result<Nesting<If>, Refusal> {
+    pub(super) fn branches(&mut self, branches: [&'m GraphProto; 2]) -> Result<Choice, Refusal> {
         let (path, mut symbols) = (self.origin.path().to_owned(), computed::all_fresh(self));
         self.importer.branches(branches, &path, move || symbols.next().unwrap_or_default())
     }

@@ -1,7 +1,7 @@
 //! Subgraphs that stay graphs: bodies of loops and branches, where what they do is known at run time only.
 
 use qcc_formats::tflite::SubGraph;
-use qcc_ir::ops::{Concat, If, Loop, Op, OpenSlice};
+use qcc_ir::ops::{Concat, If, Loop, OpenSlice};
 use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, TensorType, ValueId};
 
 use super::counted::Iteration;
@@ -115,13 +115,8 @@ impl Importer<'_> {
         };
         let grows = |i: usize| {
             let (before, after) = (inside[i]?, *results.get(i)?);
-            let Op::Concat(Concat { axis }) = self.graph.producer(after) else { return None };
-            match *self.graph.operands(after.node).as_slice() {
-                [first, piece] if first == before && piece != before => {
-                    Some(Growth { place: i, axis: *axis, replaces: false, piece })
-                }
-                _ => None,
-            }
+            let (axis, piece) = control::appended(&self.graph, before, after)?;
+            Some(Growth { place: i, axis, replaces: false, piece })
         };
         let written = |place: usize| {
             let block = *self.blocks.get(results.get(place)?)?;
@@ -218,11 +213,16 @@ impl Turns {
         let (last, rows) = found.split_at(self.carried.len());
         self.carried.iter().zip(last).for_each(|(&place, &v)| results[place] = v);
         for (&Growth { place, axis, replaces, .. }, &rows) in self.grown.iter().zip(rows) {
-            let (before, pieces) = (operands[place], control::along(n, rows, axis)?);
-            let parts =
-                if replaces { [Some(pieces), behind(n, before, pieces, axis)?] } else { [Some(before), Some(pieces)] };
-            let parts: Values = parts.into_iter().flatten().collect();
-            results[place] = if let [only] = *parts { only } else { n.add(Concat { axis }, &parts)? };
+            let before = operands[place];
+            results[place] = if replaces {
+                let pieces = control::along(n, rows, axis)?;
+                match behind(n, before, pieces, axis)? {
+                    Some(rest) => n.add(Concat { axis }, &[pieces, rest])?,
+                    None => pieces,
+                }
+            } else {
+                control::with_appended(n, before, rows, axis)?
+            };
         }
         Ok(results)
     }

@@ -28,7 +28,7 @@ fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Ok(results);
     }
     let branches = n.branches([then, otherwise])?;
-    branches.add(n, [condition]).map_err(|e| Refusal::Advised { message: e.to_string(), help: SET })
+    branches.add(n, condition).map_err(|e| Refusal::Advised { message: e.to_string(), help: SET })
 }
 
 /// Computes both branches. Fails where they do not give the same types, or one computes at other extents only.
@@ -160,8 +160,7 @@ fn repeated<'m>(
     let runs = n.constant(first).and_then(Tensor::integers).is_some_and(|runs| runs == [1]);
     let count = computed::fresh(n);
     let turns = Turns { body, carried: &carried, sliced: None, most: known.filter(|_| runs), count };
-    let nesting = n.repeated(turns)?;
-    nesting.add(n, [most, first].into_iter().chain(carried))
+    n.repeated(turns)?.add(n, most, first)
 }
 
 /// True where both conditions hold.
@@ -233,8 +232,7 @@ fn scan_open<'m>(
     let most = n.add_whole(vec![length.expr()], Extents::new())?;
     let first = n.add_constant(Tensor::from_bools(Shape::scalar(), [true]));
     let turns = Turns { body, carried: states, sliced: Some(sliced), most: Some(length.expr()), count: String::new() };
-    let nesting = n.repeated(turns)?;
-    let mut results = nesting.add(n, [most, first].into_iter().chain(states.iter().copied()))?;
+    let mut results = n.repeated(turns)?.add(n, most, first)?;
     for (i, rows) in results[states.len()..].iter_mut().enumerate() {
         if backward[i] != 0 {
             *rows = n.add(Reverse { axes: [0].into_iter().collect() }, &[*rows])?;
