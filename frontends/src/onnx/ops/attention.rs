@@ -68,7 +68,7 @@ pub(super) fn behind(n: &mut NodeCx<'_, '_>, past: Option<ValueId>, new: ValueId
 }
 
 /// c * tanh(x / c), if softcap c is given.
-fn capped(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
+pub(super) fn capped(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
     let cap = n.float("softcap", 0.0)?;
     if cap <= 0.0 {
         return Ok(x);

@@ -23,6 +23,7 @@ mod deform;
 mod elementwise;
 mod fused;
 mod fused_attention;
+mod grouped_attention;
 mod index;
 mod linear;
 mod matmul;
@@ -46,7 +47,7 @@ mod window;
 /// An operator name, with its domain unless it is the standard one, and its import function.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 28] = [
+const FAMILIES: [&[Row]; 29] = [
     attention::ROWS,
     blocks::ROWS,
     boxes::ROWS,
@@ -57,6 +58,7 @@ const FAMILIES: [&[Row]; 28] = [
     elementwise::ROWS,
     fused::ROWS,
     fused_attention::ROWS,
+    grouped_attention::ROWS,
     index::ROWS,
     linear::ROWS,
     matmul::ROWS,

@@ -68,18 +68,32 @@ fn rotary(n: &mut NodeCx<'_, '_>, tables: [ValueId; 2], positions: Option<ValueI
         return Err(Refusal::Invalid(format!("{part} of {depth} elements are rotated")));
     }
     let pairs = part / 2;
-    let [cos, sin] = angles(n, tables, positions, pairs)?;
+    let angles = angles(n, tables, positions, pairs)?;
+    let y = turned(n, split, angles, pairs, interleaved)?;
+    one(if dims.len() == 4 { n.transpose(y, &[0, 2, 1, 3])? } else { n.reshape_to(y, n.shape(x).clone())? })
+}
+
+/// Heads `[N, S, heads, depth]` of which so many pairs of elements are rotated by angles, `[N or 1, S, 1, pairs]`.
+pub(super) fn turned(
+    n: &mut NodeCx<'_, '_>,
+    split: ValueId,
+    [cos, sin]: [ValueId; 2],
+    pairs: usize,
+    interleaved: bool,
+) -> Result<ValueId, Refusal> {
+    let depth = n.shape(split).dims()[3].known().ok_or_else(|| Refusal::Open(n.shape(split).clone()))?;
+    let part = 2 * pairs;
     let mut pieces = Values::new();
     let [real, imaginary] = [0, 1].map(|i| match interleaved {
         true => Range { axis: 3, start: i, len: pairs, step: if pairs > 1 { 2 } else { 1 } },
         false => Range { axis: 3, start: i * pairs, len: pairs, step: 1 },
     });
     let (a, b) = (n.add(Slice { ranges: vec![real] }, &[split])?, n.add(Slice { ranges: vec![imaginary] }, &[split])?);
-    let mut turned = |x, y, f| {
+    let mut of_pairs = |x, y, f| {
         let (x, y) = (n.binary(BinaryFn::Mul, x, cos)?, n.binary(BinaryFn::Mul, y, sin)?);
         n.binary(f, x, y)
     };
-    let (re, im) = (turned(a, b, BinaryFn::Sub)?, turned(b, a, BinaryFn::Add)?);
+    let (re, im) = (of_pairs(a, b, BinaryFn::Sub)?, of_pairs(b, a, BinaryFn::Add)?);
     if interleaved {
         let mut apart = n.shape(re).dims().to_vec();
         apart.push(Dim::Known(1));
@@ -94,12 +108,11 @@ fn rotary(n: &mut NodeCx<'_, '_>, tables: [ValueId; 2], positions: Option<ValueI
         let rest = Range { axis: 3, start: part, len: depth - part, step: 1 };
         pieces.push(n.add(Slice { ranges: vec![rest] }, &[split])?);
     }
-    let y = if let [only] = *pieces { only } else { n.add(Concat { axis: 3 }, &pieces)? };
-    one(if dims.len() == 4 { n.transpose(y, &[0, 2, 1, 3])? } else { n.reshape_to(y, n.shape(x).clone())? })
+    if let [only] = *pieces { Ok(only) } else { n.add(Concat { axis: 3 }, &pieces) }
 }
 
 /// Cosines and sines as `[N or 1, S, 1, pairs]`.
-fn angles(
+pub(super) fn angles(
     n: &mut NodeCx<'_, '_>,
     tables: [ValueId; 2],
     positions: Option<ValueId>,
