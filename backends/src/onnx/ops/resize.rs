@@ -64,17 +64,35 @@ pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &NodeContext<'_>) -
         ResizeMode::Linear => call.string("mode", "linear"),
         ResizeMode::Cubic { a } => call.string("mode", "cubic").float("cubic_coeff_a", a),
     };
-    let mut inputs = vec![e.input(site, 0), Name::default()];
-    match given(op, x).ok_or("its scales give other extents")? {
-        Given::Scales => inputs.push(e.list([1.0, 1.0].into_iter().chain(op.scale.iter().copied()))),
-        Given::Sizes => {
-            inputs.push(Name::default());
-            let sizes: Shape = x.shape.dims()[..2].iter().chain(op.size.dims()).cloned().collect();
-            inputs.push(extents::shape(e, &sizes)?);
-        }
+    let given = given(op, x).ok_or("its scales give other extents")?;
+    let reduces = || op.scales(&x.shape.dims()[2..]).is_none_or(|scales| scales.iter().any(|&scale| scale < 1.0));
+    let apart = matches!(op.mode, ResizeMode::Cubic { .. }) && !e.stored.is_empty() && reduces();
+    let images = if apart { one_channel(&x.shape).ok_or("its image is too large")? } else { x.shape.clone() };
+    let mut image = e.input(site, 0);
+    if apart {
+        image = e.reshaped(site, &image, &TensorType { shape: images.clone(), ..x.clone() })?;
     }
-    e.push(call, &inputs, &site.outputs);
-    Ok(())
+    let sizes: Shape = images.dims()[..2].iter().chain(op.size.dims()).cloned().collect();
+    let mut inputs = vec![image, Name::default()];
+    match given {
+        Given::Scales => inputs.push(e.list([1.0, 1.0].into_iter().chain(op.scale.iter().copied()))),
+        Given::Sizes => inputs.extend([Name::default(), extents::shape(e, &sizes)?]),
+    }
+    if !apart {
+        e.push(call, &inputs, &site.outputs);
+        return Ok(());
+    }
+    let y = &site.results[0];
+    let resized = e.scratch(site, &TensorType { shape: sizes.clone(), ..y.clone() });
+    e.push(call, &inputs, std::slice::from_ref(&resized));
+    e.reshape(&resized, Some(&sizes), &site.outputs[0], &y.shape)
+}
+
+/// The shape of images whose channels are images of their own. ONNX Runtime moves channels behind the image between integer
+/// convolutions, where it cannot make an image smaller by cubic interpolation; a Reshape stops that.
+fn one_channel(shape: &Shape) -> Option<Shape> {
+    let images = Shape::count(&shape.dims()[..2])?;
+    Some([images, Dim::Known(1)].into_iter().chain(shape.dims()[2..].iter().cloned()).collect())
 }
 
 fn nearest(rounding: Nearest) -> &'static str {
