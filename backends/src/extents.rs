@@ -34,6 +34,9 @@ pub(crate) trait Arithmetic {
     /// The larger of two integers.
     fn larger(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value;
 
+    /// The smaller of two integers.
+    fn smaller(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value;
+
     /// Lists joined to one of `count` integers.
     fn join(&mut self, parts: &[Self::Value], count: usize) -> Self::Value;
 
@@ -45,6 +48,17 @@ pub(crate) trait Arithmetic {
 pub(crate) fn value<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, Unsupported> {
     if let Some(known) = a.known().get(expr) {
         return Ok(known.clone());
+    }
+    if let Some((input, axis)) = given(a.graph(), expr) {
+        let found = a.extent(input, axis);
+        a.known().insert(expr.clone(), found.clone());
+        return Ok(found);
+    }
+    if let Some((x, most)) = at_most(expr) {
+        let (x, most) = (value(a, &x)?, a.numbers(&[most]));
+        let found = a.smaller(&x, &most);
+        a.known().insert(expr.clone(), found.clone());
+        return Ok(found);
     }
     let mut sum: Option<A::Value> = None;
     for (n, parts) in expr.products() {
@@ -76,6 +90,27 @@ pub(crate) fn value<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, U
     let found = sum.unwrap_or_else(|| a.numbers(&[0]));
     a.known().insert(expr.clone(), found.clone());
     Ok(found)
+}
+
+/// In a graph inside an operator, the input and axis whose extent is an expression of symbols that are defined around it.
+fn given(graph: &Graph, expr: &Expr) -> Option<(ValueId, usize)> {
+    let mut around = false;
+    expr.for_each_computed(&mut |symbol| around |= graph.definition(symbol).is_none());
+    let axis = |v: ValueId| Some((v, graph.ty(v).shape.dims().iter().position(|d| d.expr() == *expr)?));
+    if around { graph.inputs().find_map(axis) } else { None }
+}
+
+/// The expression and the number of which this is the smaller one: `x - max(0, x - most)`. Runtimes that derive bounds see
+/// that it is not negative.
+fn at_most(expr: &Expr) -> Option<(Expr, i64)> {
+    expr.products().find_map(|(n, mut parts)| match (n, parts.next(), parts.next()) {
+        (-1, Some(Part::Positive(over)), None) => {
+            let x = expr.plus(&over.larger(&Expr::default())?)?;
+            let most = x.minus(over)?.constant()?;
+            Some((x, most))
+        }
+        _ => None,
+    })
 }
 
 /// The quotient of an expression and a positive number, rounded down.
@@ -239,6 +274,10 @@ mod tests {
             *a.max(b)
         }
 
+        fn smaller(&mut self, a: &i64, b: &i64) -> i64 {
+            *a.min(b)
+        }
+
         fn join(&mut self, _: &[i64], _: usize) -> i64 {
             unreachable!("no list is joined")
         }
@@ -250,8 +289,17 @@ mod tests {
 
     #[test]
     fn expressions_have_their_values_in_files() {
-        let texts =
-            ["n", "h", "floor((n-h)/3)", "floor((h-n-5)/4)", "-floor(-h/4)*4-h", "max(n,7)-2*h", "floor(h*n/2)"];
+        let texts = [
+            "n",
+            "h",
+            "floor((n-h)/3)",
+            "floor((h-n-5)/4)",
+            "-floor(-h/4)*4-h",
+            "max(n,7)-2*h",
+            "floor(h*n/2)",
+            "n-max(0,n-4)",
+            "n*h-max(0,n*h-9)",
+        ];
         let dims = ["n", "4*h-1", "2*n+h"].map(|text| Dim::of(text.parse().unwrap()).unwrap());
         let ty = TensorType { shape: dims.into_iter().collect(), ..TensorType::f32(&[1, 1, 1]) };
         for (n, h) in [(1, 1), (1, 9), (10, 2), (7, 31)] {

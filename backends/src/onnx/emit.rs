@@ -592,6 +592,10 @@ impl Arithmetic for Emitter<'_> {
         self.computed(Call::new("Max"), &[a.clone(), b.clone()], 1)
     }
 
+    fn smaller(&mut self, a: &Name, b: &Name) -> Name {
+        self.computed(Call::new("Min"), &[a.clone(), b.clone()], 1)
+    }
+
     fn join(&mut self, parts: &[Name], count: usize) -> Name {
         self.computed(Call::new("Concat").int("axis", 0), parts, count)
     }

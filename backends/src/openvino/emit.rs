@@ -463,6 +463,10 @@ impl Arithmetic for Emitter<'_> {
         self.binary("Maximum", *a, *b, &list_of(1))
     }
 
+    fn smaller(&mut self, a: &Port, b: &Port) -> Port {
+        self.binary("Minimum", *a, *b, &list_of(1))
+    }
+
     fn join(&mut self, parts: &[Port], count: usize) -> Port {
         self.op(Operation("Concat", 1), &[attribute("axis", 0)], parts, &list_of(count))
     }

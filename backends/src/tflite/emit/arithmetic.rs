@@ -99,6 +99,11 @@ impl Arithmetic for Emitter<'_> {
         self.computed(BuiltinOperator::MAXIMUM, options, &[*a, *b], 1)
     }
 
+    fn smaller(&mut self, a: &i32, b: &i32) -> i32 {
+        let options = Options::Other(OptionsType::MAXIMUM_MINIMUM);
+        self.computed(BuiltinOperator::MINIMUM, options, &[*a, *b], 1)
+    }
+
     fn join(&mut self, parts: &[i32], count: usize) -> i32 {
         let options = Concatenation::default();
         self.computed(BuiltinOperator::CONCATENATION, options, parts, count)
