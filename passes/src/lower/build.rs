@@ -3,8 +3,8 @@
 use qcc_ir::error::TypeError;
 use qcc_ir::eval::evaluate_node;
 use qcc_ir::ops::{
-    Binary, BinaryFn, Cast, Clamp, Concat, Dequantize, Extents, Op, OpKind, OpenSlice, Pad, PadMode, PoolFn, Range,
-    Reduce, ReduceFn, Reshape, Select, Slice, Transpose, Unary, UnaryFn, window_steps,
+    Binary, BinaryFn, Cast, Clamp, Concat, CumSum, Dequantize, Expand, Extents, Op, OpKind, OpenSlice, Pad, PadMode,
+    PoolFn, Range, Reduce, ReduceFn, Reshape, Select, Slice, Symbolic, Transpose, Unary, UnaryFn, window_steps,
 };
 use qcc_ir::{Composite, Dim, Elem, Graph, NodeId, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 
@@ -121,6 +121,27 @@ impl<'g> Build<'g> {
     /// Adds a scalar with the element type of `like`.
     pub(crate) fn scalar(&mut self, value: f32, like: ValueId) -> Built {
         self.floats(Tensor::scalar(value), like)
+    }
+
+    /// Extents as integers in `I32`, which are computed at run time where they are open.
+    pub(crate) fn counts(&mut self, dims: &[Dim], shape: Extents) -> Built {
+        match dims.iter().map(|d| Some(d.known()? as i32)).collect::<Option<Vec<i32>>>() {
+            Some(known) => Ok(self.constant(Tensor::from_vec(Shape::known(&shape), known))),
+            None => {
+                let values = dims.iter().map(Dim::expr).collect();
+                Ok(self.node(Symbolic { values, shape, narrow: true }, &[])?.value(0))
+            }
+        }
+    }
+
+    /// The integers from 0 to before an extent, in `I32`.
+    pub(crate) fn places(&mut self, extent: &Dim) -> Built {
+        if let Some(extent) = extent.known() {
+            return self.table(&[extent], |i| i as i32);
+        }
+        let one = self.constant(Tensor::from_vec(Shape::known(&[1]), vec![1i32]));
+        let ones = self.op(Expand { shape: [extent.clone()].into_iter().collect() }, &[one])?;
+        self.op(CumSum { axis: 0, exclusive: true, reverse: false }, &[ones])
     }
 
     pub(crate) fn cast(&mut self, x: ValueId, to: Elem) -> Built {

@@ -2,8 +2,8 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{
-    ArgReduce, Binary, BinaryFn, Cast, CumSum, Expand, Extents, Gather, GatherNd, Op, OpKind, Reduce, ReduceFn,
-    Symbolic, TopK, UnaryFn,
+    ArgReduce, Binary, BinaryFn, Cast, Expand, Extents, Gather, GatherNd, Op, OpKind, Reduce, ReduceFn, Symbolic, TopK,
+    UnaryFn,
 };
 use qcc_ir::{Dim, Elem, Graph, NodeId, Shape, Tensor, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -207,14 +207,7 @@ pub(super) fn counted_from_front(b: &mut Build<'_>, index: ValueId, ends: &[Dim]
         [end, ..] if same => (std::slice::from_ref(end), Extents::new()),
         _ => (ends, [ends.len()].into_iter().collect()),
     };
-    let known: Option<Vec<i64>> = ends.iter().map(|end| end.expr().constant()).collect();
-    let end = match known {
-        Some(known) => b.constant(Tensor::from_vec(Shape::known(&shape), known)),
-        None => {
-            let values = ends.iter().map(Dim::expr).collect();
-            b.node(Symbolic { values, shape, narrow: true }, &[])?.value(0)
-        }
-    };
+    let end = b.counts(ends, shape)?;
     let (end, zero) = (b.cast(end, elem)?, b.scalar(0.0, index)?);
     let negative = b.binary(BinaryFn::Less, index, zero)?;
     let counted = b.add(index, end)?;
@@ -318,14 +311,7 @@ fn positions(b: &mut Build<'_>, extents: &[Dim], axis: usize) -> Built {
         let dims: Vec<usize> = known.iter().copied().chain([1]).collect();
         return b.table(&dims, |i| (i / inner % known[axis]) as i32);
     }
-    let line = match extents[axis].known() {
-        Some(n) => b.table(&[n], |i| i as i32)?,
-        None => {
-            let one = b.constant(Tensor::from_vec(Shape::known(&[1]), vec![1i32]));
-            let ones = b.op(Expand { shape: [extents[axis].clone()].into_iter().collect() }, &[one])?;
-            b.op(CumSum { axis: 0, exclusive: true, reverse: false }, &[ones])?
-        }
-    };
+    let line = b.places(&extents[axis])?;
     let along = (0..=extents.len()).map(|a| if a == axis { extents[axis].clone() } else { 1.into() });
     let line = b.reshape(line, along.collect())?;
     b.op(Expand { shape: extents.iter().cloned().chain([1.into()]).collect() }, &[line])

@@ -5,6 +5,7 @@ use qcc_ir::ops::{Coordinates, Gather, MatMul, Nearest, Op, Resize, ResizeMode};
 use qcc_ir::{Dim, NodeId, Shape, Tensor, ValueId};
 
 use super::build::{Build, Built};
+use super::resize_open;
 use crate::Skip;
 
 pub(super) fn resize(b: &mut Build<'_>, node: NodeId) -> Built {
@@ -16,6 +17,9 @@ pub(super) fn resize(b: &mut Build<'_>, node: NodeId) -> Built {
         let image = Resize { size, scale: vec![1.0, op.scale[0]], ..op };
         let y = b.op(image, &[x])?;
         return b.squeeze(y, 2);
+    }
+    if op.size.is_open() || b.ty(x).shape.dims()[2..].iter().any(|d| d.known().is_none()) {
+        return resize_open::resize(b, &op, x);
     }
     let extents = b.spatial(x)?;
     let sizes = op.sizes().ok_or(Skip::NoMatch)?;

@@ -1,7 +1,7 @@
 //! Lowering of sampling at computed positions: gathers the neighbours of each position and sums them with weights.
 
-use qcc_ir::ops::{BinaryFn, Extents, Gather, GridSample, Op, Outside, Reduce, ReduceFn, SampleMode, UnaryFn};
-use qcc_ir::{Elem, NodeId, Shape, Tensor, ValueId};
+use qcc_ir::ops::{BinaryFn, Expand, Extents, Gather, GridSample, Op, Outside, Reduce, ReduceFn, SampleMode, UnaryFn};
+use qcc_ir::{Dim, Elem, NodeId, Shape, Tensor, ValueId};
 
 use super::build::{Build, Built};
 use crate::Skip;
@@ -19,7 +19,8 @@ pub(super) fn grid_sample(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::GridSample(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (mut op, operands) = (op.clone(), b.g.operands(node));
     let (mut x, at) = (operands[0], b.cast(operands[1], Elem::F32)?);
-    let result = b.extents(node.value(0))?;
+    let result = b.ty(node.value(0)).shape.clone();
+    let result = result.dims();
     let axes = result.len() - 2;
     // Zero padding becomes edge padding of an image with a border of zeros.
     let ring = usize::from(op.outside == Outside::Zero);
@@ -28,17 +29,21 @@ pub(super) fn grid_sample(b: &mut Build<'_>, node: NodeId) -> Built {
         x = b.pad_spatial(x, &pads, &pads, 0.0)?;
         op.outside = Outside::Edge;
     }
-    let dims = b.extents(x)?;
-    let (batch, channels, spatial) = (dims[0], dims[1], &dims[2..]);
-    let positions = batch * result[2..].iter().product::<usize>();
+    let dims = b.ty(x).shape.clone();
+    let dims = dims.dims();
+    let (batch, channels, spatial) = (&dims[0], &dims[1], &dims[2..]);
+    let places = count(&result[2..])?;
+    let positions = count(&[batch.clone(), places.clone()])?;
 
-    let at = b.reshape(at, Shape::known(&[positions, axes]))?;
-    let rows = |b: &mut Build<'_>| first_rows(b, batch, positions, spatial.iter().product());
-    let mut taps: Option<Taps> = if batch > 1 { Some(rows(b)?) } else { None };
-    for (axis, &extent) in spatial.iter().enumerate() {
+    let at = b.reshape(at, [positions.clone(), axes.into()].into_iter().collect())?;
+    let mut taps: Option<Taps> = match batch {
+        Dim::Known(1) => None,
+        _ => Some(first_rows(b, batch, &places, &count(spatial)?)?),
+    };
+    for (axis, extent) in spatial.iter().enumerate() {
         let along = b.slice(at, 1, axes - 1 - axis, 1)?;
         let along = taps_along(b, &op, along, extent, ring)?;
-        let along = Taps { index: strided(b, along.index, spatial[axis + 1..].iter().product())?, ..along };
+        let along = Taps { index: strided(b, along.index, &count(&spatial[axis + 1..])?)?, ..along };
         taps = Some(match taps {
             Some(outer) => crossed(b, &outer, &along)?,
             None => along,
@@ -49,7 +54,8 @@ pub(super) fn grid_sample(b: &mut Build<'_>, node: NodeId) -> Built {
     let mut channels_last: Vec<usize> = (0..dims.len()).filter(|&a| a != 1).collect();
     channels_last.push(1);
     let rows = b.transpose(x, &channels_last)?;
-    let rows = b.reshape(rows, Shape::known(&[dims.iter().product::<usize>() / channels.max(1), channels]))?;
+    let elements = count(&[batch.clone(), count(spatial)?])?;
+    let rows = b.reshape(rows, [elements, channels.clone()].into_iter().collect())?;
     let mut y = b.op(Gather { axis: 0 }, &[rows, taps.index])?;
     if let Some(weight) = taps.weight {
         let weight = b.cast(weight, b.ty(y).elem.clone())?;
@@ -57,79 +63,167 @@ pub(super) fn grid_sample(b: &mut Build<'_>, node: NodeId) -> Built {
         y = b.mul(y, weight)?;
         y = b.op(Reduce { f: ReduceFn::Sum, axes: [1].into_iter().collect(), keep: false }, &[y])?;
     }
-    let last: Vec<usize> = result[..1].iter().chain(&result[2..]).copied().chain([channels]).collect();
-    let y = b.reshape(y, Shape::known(&last))?;
+    let last = result[..1].iter().chain(&result[2..]).chain([channels]).cloned();
+    let y = b.reshape(y, last.collect())?;
     let mut channels_second: Vec<usize> = (0..dims.len() - 1).collect();
     channels_second.insert(1, dims.len() - 1);
     b.transpose(y, &channels_second)
 }
 
-/// For each position, the index of the first row of its image in the batch.
-fn first_rows(b: &mut Build<'_>, batch: usize, positions: usize, image: usize) -> Result<Taps, Skip> {
-    let index = b.table(&[positions, 1], |i| (i / (positions / batch) * image) as i32)?;
-    Ok(Taps { index, weight: None })
+fn count(dims: &[Dim]) -> Result<Dim, Skip> {
+    Shape::count(dims).ok_or(Skip::because("it has too many positions"))
+}
+
+/// For each of the places of all images, the index of the first row of its image in the batch.
+fn first_rows(b: &mut Build<'_>, batch: &Dim, places: &Dim, image: &Dim) -> Result<Taps, Skip> {
+    if let (Some(batch), Some(places), Some(image)) = (batch.known(), places.known(), image.known()) {
+        let index = b.table(&[batch * places, 1], |i| (i / places * image) as i32)?;
+        return Ok(Taps { index, weight: None });
+    }
+    let images = b.places(batch)?;
+    let first = strided(b, images, image)?;
+    let first = b.unsqueeze(first, 1)?;
+    let shape = [batch.clone(), places.clone()].into_iter().collect();
+    let all = b.op(Expand { shape }, &[first])?;
+    let positions = count(&[batch.clone(), places.clone()])?;
+    Ok(Taps { index: b.reshape(all, [positions, 1.into()].into_iter().collect())?, weight: None })
+}
+
+/// A number that follows from an extent, as an `F32` scalar where that is open.
+#[derive(Clone, Copy)]
+enum Number {
+    Known(f32),
+    Open(ValueId),
+}
+
+impl Number {
+    fn of(b: &mut Build<'_>, extent: &Dim) -> Result<Number, Skip> {
+        match extent.known() {
+            Some(extent) => Ok(Number::Known(extent as f32)),
+            None => {
+                let extent = b.counts(std::slice::from_ref(extent), Extents::new())?;
+                Ok(Number::Open(b.cast(extent, Elem::F32)?))
+            }
+        }
+    }
+
+    fn plus(self, b: &mut Build<'_>, by: f32) -> Result<Number, Skip> {
+        Ok(match self {
+            Number::Known(n) => Number::Known(n + by),
+            Number::Open(n) => Number::Open(b.shift(n, by)?),
+        })
+    }
+
+    fn times(self, b: &mut Build<'_>, by: f32) -> Result<Number, Skip> {
+        Ok(match self {
+            Number::Known(n) => Number::Known(n * by),
+            Number::Open(n) => Number::Open(b.scale(n, by)?),
+        })
+    }
+
+    /// `x` times this.
+    fn scaled(self, b: &mut Build<'_>, x: ValueId) -> Built {
+        match self {
+            Number::Known(n) => b.scale(x, n),
+            Number::Open(n) => b.mul(x, n),
+        }
+    }
+
+    /// `x` plus this.
+    fn shifted(self, b: &mut Build<'_>, x: ValueId) -> Built {
+        match self {
+            Number::Known(n) => b.shift(x, n),
+            Number::Open(n) => b.add(x, n),
+        }
+    }
+
+    /// `x`, from 0 to this.
+    fn clamped(self, b: &mut Build<'_>, x: ValueId) -> Built {
+        match self {
+            Number::Known(n) => b.clamp(x, 0.0, n),
+            Number::Open(n) => {
+                let zero = b.scalar(0.0, x)?;
+                let x = b.binary(BinaryFn::Min, x, n)?;
+                b.binary(BinaryFn::Max, x, zero)
+            }
+        }
+    }
 }
 
 /// The taps of positions `[positions, 1]` along an axis of `extent` elements, with `ring` zeros at each end.
-fn taps_along(b: &mut Build<'_>, op: &GridSample, at: ValueId, extent: usize, ring: usize) -> Result<Taps, Skip> {
-    let (size, last) = ((extent - 2 * ring) as f32, extent as f32 - 1.0);
-    let scale = if op.align_corners { size - 1.0 } else { size } * 0.5;
-    let at = b.scale(at, scale)?;
+fn taps_along(b: &mut Build<'_>, op: &GridSample, at: ValueId, extent: &Dim, ring: usize) -> Result<Taps, Skip> {
+    let number = Number::of(b, extent)?;
+    let (size, last) = (number.plus(b, -2.0 * ring as f32)?, number.plus(b, -1.0)?);
+    let inner = size.plus(b, -1.0)?;
+    let scale = if op.align_corners { inner } else { size }.times(b, 0.5)?;
+    let at = scale.scaled(b, at)?;
     // Positions are rounded before they are shifted by the zero border.
     let (before, behind) = if op.mode == SampleMode::Nearest { (0.0, ring as f32) } else { (ring as f32, 0.0) };
-    let at = b.shift(at, (size - 1.0) * 0.5 + before)?;
+    let at = inner.times(b, 0.5)?.plus(b, before)?.shifted(b, at)?;
+    let cubic = keys(-0.75);
     let (offsets, polynomial): (&[f32], &[&[f32]]) = match op.mode {
         SampleMode::Nearest => {
             let whole = b.unary(UnaryFn::Round, at)?;
             let whole = b.shift(whole, behind)?;
-            let index = inside(b, op, whole, extent)?;
+            let index = inside(b, op, whole, last)?;
             return Ok(Taps { index: b.cast(index, Elem::I32)?, weight: None });
         }
-        _ if extent == 1 => {
+        _ if *extent == Dim::Known(1) => {
             let origin = b.scale(at, 0.0)?;
             return Ok(Taps { index: b.cast(origin, Elem::I32)?, weight: None });
         }
         SampleMode::Linear => (&[0.0, 1.0], &[&[-1.0, 1.0], &[1.0, 0.0]]),
-        SampleMode::Cubic => (&[-1.0, 0.0, 1.0, 2.0], &KEYS),
+        SampleMode::Cubic => (&CUBIC_TAPS, &[cubic[0].as_slice(), &cubic[1], &cubic[2], &cubic[3]]),
     };
     let (first, index);
     let mut t = at;
     if op.mode == SampleMode::Linear {
         // The last element is the second tap, with a weight of 1.
-        t = inside(b, op, at, extent)?;
+        t = inside(b, op, at, last)?;
         let floor = b.unary(UnaryFn::Floor, t)?;
-        first = b.clamp(floor, 0.0, last - 1.0)?;
-        index = spread(b, first, offsets)?;
+        first = last.plus(b, -1.0)?.clamped(b, floor)?;
+        let both = spread(b, first, offsets)?;
+        // An image of one element has no second one.
+        index = if let Number::Open(_) = last { last.clamped(b, both)? } else { both };
     } else {
         first = b.unary(UnaryFn::Floor, at)?;
         let whole = spread(b, first, offsets)?;
-        index = inside(b, op, whole, extent)?;
+        index = inside(b, op, whole, last)?;
     }
     let t = b.sub(t, first)?;
     Ok(Taps { index: b.cast(index, Elem::I32)?, weight: Some(evaluated(b, polynomial, t)?) })
 }
 
-/// The weights of the four cubic taps, from left to right: polynomials of the distance from the second tap, with the
-/// highest power first.
-const KEYS: [&[f32]; 4] =
-    [&[-0.75, 1.25, -1.25, 0.75], &[1.5, -2.25, 1.5, -0.75], &[-0.75, 0.0, 0.75, 0.0], &[0.0, 1.0, 0.0, 0.0]];
+/// The four cubic taps, from the element before a position.
+pub(super) const CUBIC_TAPS: [f32; 4] = [-1.0, 0.0, 1.0, 2.0];
+
+/// The weights of the cubic taps, one for each column: polynomials of the distance from the second tap, with the highest
+/// power first.
+pub(super) fn keys(a: f32) -> [[f32; 4]; 4] {
+    [[a, a + 2.0, -a - 2.0, -a], [-2.0 * a, -a - 3.0, 2.0 * a + 3.0, a], [a, 0.0, -a, 0.0], [0.0, 1.0, 0.0, 0.0]]
+}
 
 /// Clamps or reflects positions to the range of the elements.
-fn inside(b: &mut Build<'_>, op: &GridSample, at: ValueId, extent: usize) -> Built {
-    let last = extent as f32 - 1.0;
-    let (lo, span) = if op.align_corners { (0.0, last) } else { (-0.5, last + 1.0) };
+fn inside(b: &mut Build<'_>, op: &GridSample, at: ValueId, last: Number) -> Built {
+    let (lo, span) = if op.align_corners { (0.0, last) } else { (-0.5, last.plus(b, 1.0)?) };
     let mut at = at;
-    if op.outside == Outside::Reflect && span > 0.0 {
-        // Reflection is periodic with twice the span.
+    if op.outside == Outside::Reflect && !matches!(span, Number::Known(0.0)) {
+        // Reflection is periodic with twice the span, which a single centre does not have.
         let from_lo = b.shift(at, -lo)?;
-        let twice = b.scalar(2.0 * span, at)?;
+        let twice = match span.times(b, 2.0)? {
+            Number::Known(twice) => b.scalar(twice, at)?,
+            Number::Open(twice) => {
+                let one = b.scalar(1.0, at)?;
+                b.binary(BinaryFn::Max, twice, one)?
+            }
+        };
         let turn = b.binary(BinaryFn::FloorMod, from_lo, twice)?;
-        let from_top = b.shift(turn, -span)?;
+        let from_top = span.times(b, -1.0)?.shifted(b, turn)?;
         let far = b.unary(UnaryFn::Abs, from_top)?;
         let near = b.unary(UnaryFn::Neg, far)?;
-        at = b.shift(near, lo + span)?;
+        at = span.plus(b, lo)?.shifted(b, near)?;
     }
-    b.clamp(at, 0.0, last)
+    last.clamped(b, at)
 }
 
 /// The sum of each element and each offset.
@@ -153,11 +247,11 @@ fn row(b: &mut Build<'_>, values: &[f32]) -> ValueId {
     b.constant(Tensor::from_vec(Shape::known(&[1, values.len()]), values.to_vec()))
 }
 
-fn strided(b: &mut Build<'_>, index: ValueId, stride: usize) -> Built {
-    if stride == 1 {
+fn strided(b: &mut Build<'_>, index: ValueId, stride: &Dim) -> Built {
+    if *stride == Dim::Known(1) {
         return Ok(index);
     }
-    let stride = b.constant(Tensor::scalar(stride as i32));
+    let stride = b.counts(std::slice::from_ref(stride), Extents::new())?;
     b.mul(index, stride)
 }
 
@@ -166,8 +260,9 @@ fn crossed(b: &mut Build<'_>, outer: &Taps, inner: &Taps) -> Result<Taps, Skip> 
     let mut pairs = |f: BinaryFn, x: ValueId, y: ValueId| -> Built {
         let (x, y) = (b.unsqueeze(x, 2)?, b.unsqueeze(y, 1)?);
         let all = b.binary(f, x, y)?;
-        let dims = b.extents(all)?;
-        b.reshape(all, Shape::known(&[dims[0], dims[1] * dims[2]]))
+        let dims = b.ty(all).shape.dims().to_vec();
+        let taps = count(&dims[1..])?;
+        b.reshape(all, [dims[0].clone(), taps].into_iter().collect())
     };
     Ok(Taps {
         index: pairs(BinaryFn::Add, outer.index, inner.index)?,

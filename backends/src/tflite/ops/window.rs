@@ -19,7 +19,7 @@ pub(super) struct Axis {
 /// The padding mode with these amounts on every axis.
 ///
 /// VALID has no padding. SAME has `ceil(image / stride)` results and splits the required padding in halves, the smaller
-/// one before; for an open extent that is known where the stride is 1.
+/// one before; for an open extent that is known where it is the same for all remainders by the stride.
 pub(super) fn padding(axes: &[Axis]) -> Option<Padding> {
     let valid = |a: &Axis| match a.image.zip(a.result) {
         Some((image, result)) => a.pads[0] == 0 && image >= a.reach && result == (image - a.reach) / a.stride + 1,
@@ -30,7 +30,10 @@ pub(super) fn padding(axes: &[Axis]) -> Option<Padding> {
             let total = ((result - 1) * a.stride + a.reach).saturating_sub(image);
             result == image.div_ceil(a.stride) && a.pads[0] == total / 2
         }
-        None => a.stride == 1 && a.pads[0] == (a.reach - 1) / 2 && a.pads[0] + a.pads[1] == a.reach - 1,
+        None => {
+            let before = |rest: usize| (a.reach + rest).saturating_sub(a.stride) / 2;
+            a.pads[0] + a.pads[1] == a.reach - 1 && (0..a.stride).all(|rest| before(rest) == a.pads[0])
+        }
     };
     if axes.iter().all(valid) {
         Some(Padding::VALID)

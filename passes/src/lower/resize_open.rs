@@ -1,0 +1,139 @@
+//! Lowering of resampling over open extents: positions along each axis are computed, and their elements gathered.
+
+use qcc_ir::ops::{BinaryFn, Coordinates, Extents, Gather, Nearest, Resize, ResizeMode, UnaryFn};
+use qcc_ir::{Dim, Elem, ValueId};
+
+use super::build::{Build, Built};
+use super::sample::{CUBIC_TAPS, keys};
+use crate::Skip;
+
+/// An axis: its extents before and after, and the `scale` of the mapping, as `F32` scalars.
+struct Axis {
+    axis: usize,
+    old: ValueId,
+    new: ValueId,
+    scale: ValueId,
+    size: Dim,
+}
+
+pub(super) fn resize(b: &mut Build<'_>, op: &Resize, x: ValueId) -> Built {
+    let mut y = x;
+    for (i, size) in op.size.dims().iter().enumerate() {
+        let extent = b.ty(x).shape.dims()[2 + i].clone();
+        if *size == extent && [0.0, 1.0].contains(&op.scale[i]) {
+            continue;
+        }
+        let [old, new] = [&extent, size].map(|d| {
+            let count = b.counts(std::slice::from_ref(d), Extents::new())?;
+            b.cast(count, Elem::F32)
+        });
+        let (old, new) = (old?, new?);
+        let scale = if op.scale[i] == 0.0 { b.div(new, old)? } else { b.scalar(op.scale[i], old)? };
+        let axis = Axis { axis: 2 + i, old, new, scale, size: size.clone() };
+        let at = axis.positions(b, op.coordinates)?;
+        y = axis.sampled(b, y, at, op.mode)?;
+    }
+    Ok(y)
+}
+
+impl Axis {
+    /// The positions on the axis, as [`Coordinates::position`].
+    fn positions(&self, b: &mut Build<'_>, coordinates: Coordinates) -> Built {
+        let places = b.places(&self.size)?;
+        let at = b.cast(places, Elem::F32)?;
+        let one = b.scalar(1.0, at)?;
+        let centre = |b: &mut Build<'_>| {
+            let centre = b.shift(at, 0.5)?;
+            b.div(centre, self.scale)
+        };
+        match coordinates {
+            Coordinates::HalfPixel | Coordinates::PytorchHalfPixel => {
+                let centre = centre(b)?;
+                let at = b.shift(centre, -0.5)?;
+                if coordinates == Coordinates::HalfPixel {
+                    return Ok(at);
+                }
+                let (single, zero) = (b.binary(BinaryFn::Equal, self.new, one)?, b.scale(at, 0.0)?);
+                b.select(single, zero, at)
+            }
+            Coordinates::Asymmetric => b.div(at, self.scale),
+            Coordinates::AlignCorners => {
+                // The one position of a single element is 0.
+                let (from, to) = (b.sub(self.old, one)?, b.sub(self.new, one)?);
+                let to = b.binary(BinaryFn::Max, to, one)?;
+                let far = b.mul(at, from)?;
+                b.div(far, to)
+            }
+            Coordinates::HalfPixelForNearest => {
+                let (centre, same) = (centre(b)?, b.binary(BinaryFn::Equal, self.scale, one)?);
+                b.select(same, at, centre)
+            }
+        }
+    }
+
+    /// The values at positions of the axis.
+    fn sampled(&self, b: &mut Build<'_>, x: ValueId, at: ValueId, mode: ResizeMode) -> Built {
+        match mode {
+            ResizeMode::Nearest(rounding) => {
+                let at = match rounding {
+                    Nearest::PreferFloor => b.shift(at, -0.5).and_then(|at| b.unary(UnaryFn::Ceil, at))?,
+                    Nearest::PreferCeil => b.shift(at, 0.5).and_then(|at| b.unary(UnaryFn::Floor, at))?,
+                    Nearest::Floor => b.unary(UnaryFn::Floor, at)?,
+                    Nearest::Ceil => b.unary(UnaryFn::Ceil, at)?,
+                };
+                self.elements(b, x, at)
+            }
+            ResizeMode::Linear => {
+                let at = self.inside(b, at)?;
+                let low = b.unary(UnaryFn::Floor, at)?;
+                let (high, share) = (b.shift(low, 1.0)?, b.sub(at, low)?);
+                let one = b.scalar(1.0, share)?;
+                let rest = b.sub(one, share)?;
+                self.weighted(b, x, &[(low, rest), (high, share)])
+            }
+            ResizeMode::Cubic { a } => {
+                let first = b.unary(UnaryFn::Floor, at)?;
+                let t = b.sub(at, first)?;
+                let coefficients = keys(a);
+                let mut taps = Vec::with_capacity(CUBIC_TAPS.len());
+                for (tap, offset) in CUBIC_TAPS.into_iter().enumerate() {
+                    let mut weight = b.scalar(coefficients[0][tap], t)?;
+                    for power in &coefficients[1..] {
+                        let product = b.mul(t, weight)?;
+                        weight = b.shift(product, power[tap])?;
+                    }
+                    taps.push((b.shift(first, offset)?, weight));
+                }
+                self.weighted(b, x, &taps)
+            }
+        }
+    }
+
+    /// The sum of elements along the axis, each at its places and times its weights.
+    fn weighted(&self, b: &mut Build<'_>, x: ValueId, taps: &[(ValueId, ValueId)]) -> Built {
+        let behind = b.ty(x).rank() - self.axis - 1;
+        let mut sum: Option<ValueId> = None;
+        for &(places, weight) in taps {
+            let elements = self.elements(b, x, places)?;
+            let dims = std::iter::once(self.size.clone()).chain(std::iter::repeat_n(Dim::Known(1), behind));
+            let weight = b.reshape(weight, dims.collect())?;
+            let weight = b.cast(weight, b.ty(x).elem.real())?;
+            let part = b.mul(elements, weight)?;
+            sum = Some(sum.map_or(Ok(part), |sum| b.add(sum, part))?);
+        }
+        sum.ok_or(Skip::NoMatch)
+    }
+
+    /// The elements at these places of the axis, at its ends where they are outside.
+    fn elements(&self, b: &mut Build<'_>, x: ValueId, at: ValueId) -> Built {
+        let at = self.inside(b, at)?;
+        let places = b.cast(at, Elem::I32)?;
+        b.op(Gather { axis: self.axis }, &[x, places])
+    }
+
+    fn inside(&self, b: &mut Build<'_>, at: ValueId) -> Built {
+        let (zero, last) = (b.scalar(0.0, at)?, b.shift(self.old, -1.0)?);
+        let at = b.binary(BinaryFn::Max, at, zero)?;
+        b.binary(BinaryFn::Min, at, last)
+    }
+}
