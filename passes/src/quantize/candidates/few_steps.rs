@@ -1,6 +1,6 @@
 //! Vetoes nodes with values that the storage type is too coarse for, because of the functions applied to them.
 
-use qcc_ir::ops::{BinaryFn, Op, QuantRule, ReduceFn, Unary, UnaryFn};
+use qcc_ir::ops::{BinaryFn, LayoutRule, Op, QuantRule, ReduceFn, Unary, UnaryFn};
 use qcc_ir::{Graph, NodeId, Shape, StorageType, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -58,8 +58,13 @@ impl FewSteps {
         };
         // The values of `steep` from which a contraction computes what a function is sensitive to.
         let mut before_contraction: FxHashSet<ValueId> = FxHashSet::default();
+        // What only selects among a few is rounded anyway: small numbers need not be exact there.
+        let mut selects: FxHashSet<NodeId> = FxHashSet::default();
         for &n in case.order.iter().rev() {
             let result = n.value(0);
+            if only_selects(g, n, &selects) {
+                selects.insert(n);
+            }
             let Some(needed) = reach.needed(result) else { continue };
             let is_contraction = g.op(n).is_contraction();
             // A contraction whose result may have 8 bits adds an error of its own. More precision before it is of no
@@ -71,7 +76,7 @@ impl FewSteps {
                     all.bound(v, reach.behind(n, &operands, i, all.of(result).min(needed), SYSTEMATIC));
                 }
                 let step = match steep.of(result) {
-                    step if reach.is_steep(n, i) => step.min(needed * STEEP),
+                    step if reach.is_steep(n, i) && !selects.contains(&n) => step.min(needed * STEEP),
                     _ if ends => f32::INFINITY,
                     step => step,
                 };
@@ -108,6 +113,19 @@ impl Bearable {
             self.0.entry(v).and_modify(|s| *s = s.min(step)).or_insert(step);
         }
     }
+}
+
+/// True for a node of which all that is computed becomes an integer. `selects` are those of the nodes after it.
+fn only_selects(g: &Graph, n: NodeId, selects: &FxHashSet<NodeId>) -> bool {
+    let result = n.value(0);
+    let is_index =
+        |reader: NodeId| selects.contains(&reader) || matches!(g.op(reader), Op::Cast(c) if c.to.is_integer());
+    let mut readers = g.readers(result).peekable();
+    g.ty(result).elem.is_float()
+        && !g.is_output(result)
+        && readers.peek().is_some()
+        && matches!(g.op(n).layout(), LayoutRule::Follow)
+        && readers.all(|(reader, _)| is_index(reader))
 }
 
 /// The largest scale that a range may get: 16-bit quantization is symmetric.
