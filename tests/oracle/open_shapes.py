@@ -443,6 +443,76 @@ def ranked(m):
     return m.op("Add", best, m.op("ReduceSum", most, [0], keepdims=1))
 
 
+@model({"image": ("f", ["n", 3, "h", "w"]), "boxes": ("f", ["r", 4])},
+       [{"n": 1, "h": 20, "w": 24, "r": 5}, {"n": 2, "h": 33, "w": 17, "r": 9}, {"n": 3, "h": 16, "w": 50, "r": 4}])
+def pooled(m):
+    """Pooled samples of boxes of all images, which are padded to multiples of 8; the pads follow from extents through
+    floating point, are listed from the last axis on and put in order."""
+    zero = np.zeros(1, np.int64)
+    sides = [m.op("Cast", m.op("Concat", m.op("Unsqueeze", m.extent("image", a), [0]), axis=0), to=1) for a in (2, 3)]
+    whole = [m.op("Mul", m.op("Ceil", m.op("Div", m.op("ReduceMax", s, keepdims=0), 8.0)), 8.0) for s in sides]
+    pads = [m.op("Sub", m.op("Cast", w, to=7), m.extent("image", a)) for w, a in zip(whole, (2, 3))]
+    pads = m.op("Concat", zero, m.op("Unsqueeze", pads[1], [0]), zero, m.op("Unsqueeze", pads[0], [0]), np.zeros(4, np.int64), axis=0)
+    pads = m.op("Slice", m.op("Reshape", pads, [-1, 2]), [-1], [-(2**40)], [0], [-1])
+    x = m.op("Pad", "image", m.op("Reshape", m.op("Transpose", pads, perm=[1, 0]), [-1]))
+    x = m.op("Conv", x, m.weight(8, 3, 3, 3), pads=[1] * 4)
+    low, size = (m.op("Slice", "boxes", [a], [a + 2], [1]) for a in (0, 2))
+    low = m.op("Add", m.op("Mul", low, 6.0), 12.0)
+    corners = m.op("Concat", low, m.op("Add", low, m.op("Mul", m.op("Abs", size), 8.0)), axis=1)
+    images = m.op("Mod", m.op("Range", 0, m.extent("boxes", 0), 1), m.extent("image", 0))
+    bins = dict(output_height=3, output_width=2)
+    mean = m.op("RoiAlign", x, corners, images, sampling_ratio=2, spatial_scale=0.9, **bins)
+    most = m.op("RoiAlign", x, corners, images, mode="max", sampling_ratio=1,
+                coordinate_transformation_mode="output_half_pixel", **bins)
+    return m.op("Add", m.op("Mul", mean, most), mean)
+
+
+@model({"x": ("f", ["n", 3, "h", "w"])}, [{"n": 1, "h": 9, "w": 14}, {"n": 2, "h": 12, "w": 7}, {"n": 1, "h": 5, "w": 5}])
+def resampled(m):
+    """Features at half their extents, rounded down, and at three quarters, resized to each other."""
+    y = m.op("Relu", m.op("Conv", "x", m.weight(4, 3, 3, 3), pads=[1] * 4))
+    shape = m.op("Concat", m.op("Slice", m.op("Shape", y), [0], [2]),
+                 m.op("Div", m.op("Slice", m.op("Shape", y), [2], [4]), 2), axis=0)
+    whole = m.op("Shape", y)
+    small = m.op("Resize", y, "", "", shape, mode="cubic", coordinate_transformation_mode="align_corners")
+    near = m.op("Resize", m.op("Conv", small, m.weight(4, 4, 1, 1)), "", "", whole, nearest_mode="floor",
+                coordinate_transformation_mode="asymmetric")
+    back = m.op("Resize", small, "", "", whole, mode="cubic", coordinate_transformation_mode="pytorch_half_pixel")
+    return m.op("Add", m.op("Conv", m.op("Add", near, back), m.weight(5, 4, 3, 3)), 0.5)
+
+
+@model({"x": ("f", ["n", "s", 16]), "keys": ("f", ["n", 2, "p", 16]), "values": ("f", ["n", 2, "p", 16])},
+       [{"n": 1, "s": 6, "p": 3}, {"n": 2, "s": 1, "p": 9}, {"n": 1, "s": 7, "p": 12}])
+def grouped(m):
+    """A decoder's attention in a window, with rotated queries and keys and past ones before them."""
+    total = m.op("Add", m.extent("x", 1), m.extent("keys", 2))
+    lengths = m.op("Expand", m.op("Sub", total, 1), m.op("Unsqueeze", m.extent("x", 0), [0]))
+    angles = np.arange(64)[:, None] / 4.0 ** np.arange(8)
+    lengths, total = (m.op("Cast", v, to=TensorProto.INT32) for v in (lengths, total))
+    y, keys, values = m.op(
+        "GroupQueryAttention", m.op("MatMul", "x", m.weight(16, 128)), "", "", "keys", "values", lengths, total, np.cos(angles),
+        np.sin(angles), outputs=3, domain="com.microsoft", num_heads=4, kv_num_heads=2, do_rotary=1, local_window_size=5)
+    kept = m.op("ReduceSum", m.op("Mul", keys, values), [1, 2, 3], keepdims=0)
+    return m.op("Add", m.op("MatMul", y, m.weight(64, 6)), m.op("Reshape", kept, [-1, 1, 1]))
+
+
+@model({"x": ("f", ["n", "s", 6])}, [{"n": 2, "s": 5}, {"n": 3, "s": 8}, {"n": 1, "s": 11}])
+def appended(m):
+    """Rows that an iteration for each batch element appends to none: their number of steps follows from the iteration."""
+    none = m.op("ConstantOfShape", m.shape(0, m.extent("x", 1), 4))
+    weight = m.constant(m.weight(6, 4))
+
+    def turn(i, running, rows):
+        own = m.op("Gather", "x", i, axis=0)
+        cut = m.op("Unsqueeze", m.op("Mod", i, m.extent("x", 1)), [0])
+        parts = m.op("Slice", own, cut, [2**40], [0]), m.op("Slice", own, [0], cut, [0])
+        row = m.op("MatMul", m.op("Concat", *parts, axis=0), weight)
+        return running, m.op("Concat", rows, m.op("Unsqueeze", row, [0]), axis=0)
+
+    body = m.graph(turn, i=("i", []), running=("b", []), rows=("f", [None, None, 4]))
+    return m.op("Relu", m.op("Loop", m.extent("x", 0), "", none, body=body))
+
+
 def sample(inputs, size, random):
     """A value for each input at a size."""
     def value(element, shape):

@@ -17,7 +17,7 @@ RUNTIMES = {"tflite": LiteRt, "onnx": Ort, "openvino": OpenVino}
 SOURCES = ("tflite", "openvino")
 CALIBRATED = 64
 LEAST, LEAST_INT8 = 80, 40
-WITHOUT_WEIGHTS = ("decoder", "frequencies", "lengths", "ranked", "scattered", "turns")
+WITHOUT_WEIGHTS = ("appended", "decoder", "frequencies", "lengths", "ranked", "scattered", "turns")
 # What is not supported as a source, and what the refusal says.
 REFUSED = {(name, "openvino"): "is not supported" for name in run_time_values.MODELS if name.startswith("boxes")}
 

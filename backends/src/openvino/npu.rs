@@ -147,6 +147,7 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
     }
     match op {
         Op::Unary(Unary { f: UnaryFn::Softsign }) => Some("it has no SoftSign"),
+        Op::RoiAlign(_) => Some("it has no ROIAlign"),
         Op::Recurrent(Recurrent { cell: Cell::Rnn { .. }, .. }) => Some("it has no RNNSequence"),
         Op::Recurrent(Recurrent { clip: Some(_), .. }) => Some("its recurrent layers have no clip"),
         Op::ScatterNd(ScatterNd { f }) if *f != ScatterFn::Replace => Some("ScatterNDUpdate has no reduction"),

@@ -160,7 +160,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Gather(_) => stored(0).then(|| moves().weights(Weights::ONE_SCALE)),
         Op::GatherNd(GatherNd { batch }) => (stored(0) && *batch == 0).then(moves),
         Op::ScatterNd(ScatterNd { f }) => (*f == ScatterFn::Add && number(x[0])).then_some(FLOAT),
-        Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) => None,
+        Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::RoiAlign(_) => None,
         Op::Custom(op) => (op.format == NAME).then_some(FLOAT),
         Op::Loop(_) | Op::If(_) => Some(FLOAT),
     }

@@ -20,6 +20,7 @@ pub(crate) mod attempt;
 pub(crate) mod attention;
 pub(crate) mod bits;
 pub(crate) mod blocks;
+pub(crate) mod boxes;
 pub(crate) mod computed;
 pub(crate) mod control;
 pub(crate) mod einsum;

@@ -5,7 +5,8 @@ use smallvec::smallvec;
 use super::gemm::Packed;
 use super::then::Then;
 use super::{
-    boxes, conv, dynamic, elementwise, index, integer, matmul, movement, norm, pool, recurrent, reduce, resize, sample,
+    boxes, conv, dynamic, elementwise, index, integer, matmul, movement, norm, pool, recurrent, reduce, resize, roi,
+    sample,
 };
 use crate::error::EvalError;
 use crate::ops::*;
@@ -126,6 +127,12 @@ impl Evaluate for NonMaxSuppression {
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         super::result(self, operands)?;
         Ok(smallvec![boxes::non_max_suppression(self, operands[0], operands[1])])
+    }
+}
+
+impl Evaluate for RoiAlign {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        roi::roi_align(self, operands)
     }
 }
 

@@ -31,6 +31,7 @@ fn cases(halves: bool) -> Vec<Case> {
     for family in [
         resampling,
         sampling,
+        boxes,
         pooling,
         convolutions,
         transposed_convolutions,
@@ -197,6 +198,22 @@ fn sampling(all: &mut Cases) {
                 }
                 let at = Input(spread(&[1, 3, 1, 2, 3], 1.6));
                 all.add(GridSample { mode, outside, align_corners }, vec![Input(floats(&[1, 2, 3, 2, 4])), at]);
+            }
+        }
+    }
+}
+
+/// Boxes within and beyond images, also smaller than one element.
+fn boxes(all: &mut Cases) {
+    let corners = [[0.5, 1.0, 6.2, 5.4], [-3.0, -2.5, 3.0, 9.0], [2.0, 2.0, 2.5, 2.25], [20.0, 20.0, 24.0, 24.0]];
+    let corners = Tensor::from_vec(Shape::known(&[4, 4]), corners.concat());
+    for f in [PoolFn::Average, PoolFn::Max] {
+        for half_pixel in [false, true] {
+            for (samples, images) in [(1, 2), (2, 1), (3, 2)] {
+                let op = RoiAlign { f, size: [2, 3].into_iter().collect(), samples, scale: 0.5, half_pixel };
+                let of = Tensor::from_vec(Shape::known(&[4]), [0i64, 1, 1, 0].map(|i| i % images as i64).to_vec());
+                let x = floats(&[images, 3, 5, 4]);
+                all.add(op, vec![Input(x), Input(corners.clone()), Input(of)]);
             }
         }
     }

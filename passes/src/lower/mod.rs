@@ -25,6 +25,8 @@ mod rank;
 mod recurrent;
 mod reduce;
 mod resize;
+mod resize_open;
+mod roi;
 mod sample;
 mod scatter;
 mod sign;
@@ -73,6 +75,7 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
         OpKind::Pad => movement::pad_edge,
         OpKind::Resize => resize::resize,
         OpKind::GridSample => sample::grid_sample,
+        OpKind::RoiAlign => roi::roi_align,
         _ => return None,
     })
 }

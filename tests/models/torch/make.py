@@ -1,7 +1,7 @@
 """Writes the models of this folder, and beside them what PyTorch computes with them: in cases.json, and with inputs of
 several sizes in open.json.
 
-For developers: the models are part of the repository. Run with Python 3.12 and torch 2.15.0:
+For developers: the models are part of the repository. Run with Python 3.12, torch 2.15.0 and torchvision 0.29.2:
     python tests/models/torch/make.py
 """
 
@@ -12,6 +12,7 @@ import re
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+import torchvision
 from torch.ao.quantization.fx import _decomposed  # noqa: F401, registers quantized_decomposed
 
 HERE = pathlib.Path(__file__).parent
@@ -448,6 +449,17 @@ def open_sizes():
     runs = sizes(torch.randn, [(2, 21)], [(1, 16)], [(3, 39)])
     add_open("open_signal", Of(signal, window=torch.rand(8), conv=nn.Conv1d(1, 2, 3, 1, 1)), runs,
              (({0: batch, 1: torch.export.Dim.AUTO},),))
+
+    def boxes(m, x, corners, scores):
+        kept = corners[torchvision.ops.nms(corners, scores, 0.4)]
+        rows = torch.cat([torch.zeros(kept.shape[0], 1), kept], 1)
+        return torchvision.ops.roi_align(m.conv(x), rows, (3, 2), 0.5, 2, True).flatten(1), kept
+    def found(b, n):
+        low = torch.rand(n, 2) * 8
+        return torch.randn(b, 3, 12, 10), torch.cat([low, low + 2 + torch.rand(n, 2) * 6], 1), torch.rand(n)
+    count = Dim("count", min=2, max=50)
+    add_open("open_boxes", Of(boxes, conv=nn.Conv2d(3, 4, 3, 1, 1)), [found(*r) for r in ((2, 7), (1, 12), (3, 3))],
+             (({0: batch}, {0: count}, {0: count}),))
 
     # An operator that takes known extents only.
     add("open_sorted", Of(lambda m, x: x.sort(1)[0] + x.shape[1]), torch.randn(2, 7), dynamic=(({1: length},),))

@@ -52,6 +52,7 @@ pub(super) const OWN: &[&str] = &[
     "NonZero",
     "RNN",
     "ReduceProd",
+    "RoiAlign",
     "Shape",
     "Sinh",
     "Softsign",

@@ -51,6 +51,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::NonZero(_) => index::non_zero(e, site),
         Op::Loop(op) => repeat::repeat(e, op, site),
         Op::If(op) => repeat::choose(e, op, site),
+        Op::RoiAlign(op) => boxes::roi_align(e, op, site),
         Op::NonMaxSuppression(op) => boxes::non_max_suppression(e, op, site),
         Op::OpenSlice(op) => movement::open_slice(e, op, site),
         Op::Expand(op) => movement::expand(e, op, site),

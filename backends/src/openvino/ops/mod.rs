@@ -47,6 +47,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<P
         Op::Symbolic(op) => one(movement::symbolic(e, op, site)?),
         Op::Define(_) => one(e.operand(site, 0)),
         Op::NonZero(_) => one(index::non_zero(e, site)),
+        Op::RoiAlign(op) => one(boxes::roi_align(e, op, site)),
         Op::NonMaxSuppression(op) => one(boxes::non_max_suppression(e, op, site)),
         Op::OpenSlice(op) => one(movement::open_slice(e, op, site)?),
         Op::Expand(_) => one(movement::expand(e, site)?),

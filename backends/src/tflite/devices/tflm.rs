@@ -217,9 +217,12 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
         Op::GatherNd(_) => unless(is(&[Elem::F32, Elem::I8]), "GATHER_ND takes float32 and int8 data"),
         Op::ScatterNd(_) => Some("it has no SCATTER_ND"),
         Op::Custom(custom) => unless(custom.name == POSTPROCESS, "it has no such custom operator"),
-        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::DynamicQuantize(_) => {
-            Some("it has no such operator")
-        }
+        Op::LayerNorm(_)
+        | Op::Recurrent(_)
+        | Op::GatherElements(_)
+        | Op::GridSample(_)
+        | Op::RoiAlign(_)
+        | Op::DynamicQuantize(_) => Some("it has no such operator"),
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Loop(op) => repeat::repeat(e, op, site),
         Op::If(op) => repeat::choose(e, op, site),
         Op::Recurrent(op) => recurrent::recurrent(e, op, site),
-        Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::DynamicQuantize(_) => {
+        Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::RoiAlign(_) | Op::DynamicQuantize(_) => {
             Err("it has no operator".into())
         }
     }

@@ -10,6 +10,7 @@ use super::types::{ASSIGN, READ_VALUE};
 use crate::build::Values;
 use crate::refusal::Refusal;
 
+mod boxes;
 mod control;
 mod conv;
 mod elementwise;
@@ -28,7 +29,8 @@ pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 /// A type of layer and its import function.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 11] = [
+const FAMILIES: [&[Row]; 12] = [
+    boxes::ROWS,
     control::ROWS,
     conv::ROWS,
     elementwise::ROWS,
@@ -62,7 +64,7 @@ pub(super) fn find(layer: &Node) -> Result<Import, Refusal> {
 
 fn advice(kind: &str) -> Option<&'static str> {
     match kind {
-        "NonMaxSuppression" | "DetectionOutput" | "PriorBox" | "PriorBoxClustered" | "Proposal" => {
+        "DetectionOutput" | "PriorBox" | "PriorBoxClustered" | "Proposal" => {
             Some("convert the model without post-processing")
         }
         READ_VALUE | ASSIGN => Some("convert the model without state in loops and branches"),

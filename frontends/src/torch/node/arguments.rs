@@ -173,6 +173,11 @@ impl<'m> NodeCx<'_, 'm> {
         self.optional_int(name)?.ok_or_else(|| self.missing(name))
     }
 
+    /// A float.
+    pub(in super::super) fn required_float(&mut self, name: &str) -> Result<f64, Refusal> {
+        self.number(name)?.map(Number::float).ok_or_else(|| self.missing(name))
+    }
+
     /// A float or its default.
     pub(in super::super) fn float(&mut self, name: &str, default: f64) -> Result<f64, Refusal> {
         Ok(self.number(name)?.map_or(default, Number::float))

@@ -13,6 +13,7 @@ use crate::build::Values;
 use crate::refusal::Refusal;
 
 mod attention;
+mod boxes;
 pub(super) mod complex;
 mod control;
 mod conv;
@@ -47,8 +48,9 @@ pub(super) enum Import {
 /// An operator and its import function.
 type Row = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>);
 
-const FAMILIES: [&[Row]; 18] = [
+const FAMILIES: [&[Row]; 19] = [
     attention::ROWS,
+    boxes::ROWS,
     complex::ROWS,
     control::ROWS,
     conv::ROWS,
@@ -137,7 +139,6 @@ fn advice(name: &str) -> Option<&'static str> {
         "higher_order.while_loop" | "higher_order.scan" | "higher_order.map_impl" => {
             Some("export the model with the loop unrolled")
         }
-        "nms" | "torchvision.nms" => Some("export the model without post-processing"),
         "randint" | "multinomial" | "normal" => Some("the result is random; export the model for inference"),
         _ if name.starts_with("fft_") => Some("only transforms of real signals along one axis are supported"),
         _ if name.contains('.') => Some("operators of other libraries have to be written in PyTorch's own"),
