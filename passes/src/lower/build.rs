@@ -134,6 +134,17 @@ impl<'g> Build<'g> {
         }
     }
 
+    /// An extent as a scalar in `I32`.
+    pub(crate) fn count(&mut self, extent: &Dim) -> Built {
+        self.counts(std::slice::from_ref(extent), Extents::new())
+    }
+
+    /// An extent as a scalar in `F32`.
+    pub(crate) fn count_as_float(&mut self, extent: &Dim) -> Built {
+        let count = self.count(extent)?;
+        self.cast(count, Elem::F32)
+    }
+
     /// The integers from 0 to before an extent, in `I32`.
     pub(crate) fn places(&mut self, extent: &Dim) -> Built {
         if let Some(extent) = extent.known() {

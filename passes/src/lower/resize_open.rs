@@ -1,6 +1,6 @@
 //! Lowering of resampling over open extents: positions along each axis are computed, and their elements gathered.
 
-use qcc_ir::ops::{BinaryFn, Coordinates, Extents, Gather, Nearest, Resize, ResizeMode, UnaryFn};
+use qcc_ir::ops::{BinaryFn, Coordinates, Gather, Nearest, Resize, ResizeMode, UnaryFn};
 use qcc_ir::{Dim, Elem, ValueId};
 
 use super::build::{Build, Built};
@@ -23,11 +23,7 @@ pub(super) fn resize(b: &mut Build<'_>, op: &Resize, x: ValueId) -> Built {
         if *size == extent && [0.0, 1.0].contains(&op.scale[i]) {
             continue;
         }
-        let [old, new] = [&extent, size].map(|d| {
-            let count = b.counts(std::slice::from_ref(d), Extents::new())?;
-            b.cast(count, Elem::F32)
-        });
-        let (old, new) = (old?, new?);
+        let (old, new) = (b.count_as_float(&extent)?, b.count_as_float(size)?);
         let scale = if op.scale[i] == 0.0 { b.div(new, old)? } else { b.scalar(op.scale[i], old)? };
         let axis = Axis { axis: 2 + i, old, new, scale, size: size.clone() };
         let at = axis.positions(b, op.coordinates)?;

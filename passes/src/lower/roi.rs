@@ -1,6 +1,6 @@
 //! Lowering of pooled samples of boxes: each sample of a bin gathers its four elements, for all bins at once.
 
-use qcc_ir::ops::{BinaryFn, Extents, Gather, Op, PoolFn, RoiAlign, UnaryFn};
+use qcc_ir::ops::{BinaryFn, Gather, Op, PoolFn, RoiAlign, UnaryFn};
 use qcc_ir::{Dim, Elem, NodeId, Shape, Tensor, ValueId};
 
 use super::build::{Build, Built, MOST_TAPS};
@@ -38,14 +38,14 @@ pub(super) fn roi_align(b: &mut Build<'_>, node: NodeId) -> Built {
         _ => {
             let of = b.cast(operands[2], Elem::I32)?;
             let of = b.reshape(of, [boxes.clone(), 1.into(), 1.into()].into_iter().collect())?;
-            let image = b.counts(&[image.clone()], Extents::new())?;
+            let image = b.count(&image)?;
             Some(b.mul(of, image)?)
         }
     };
     let elements = Shape::count(&[images, image]).ok_or(Skip::NoMatch)?;
     let channels_last = b.transpose(operands[0], &[0, 2, 3, 1])?;
     let elements = b.reshape(channels_last, [elements, channels].into_iter().collect())?;
-    let width = b.counts(&[width], Extents::new())?;
+    let width = b.count(&width)?;
     let mut pooled: Option<ValueId> = None;
     for row in &rows {
         let index = b.mul(row.index, width)?;
@@ -79,8 +79,7 @@ fn along(b: &mut Build<'_>, op: &RoiAlign, corners: ValueId, axis: usize, extent
         length = b.binary(BinaryFn::Max, length, one)?;
     }
     let bin = b.scale(length, 1.0 / op.size[axis] as f32)?;
-    let extent = b.counts(std::slice::from_ref(extent), Extents::new())?;
-    let extent = b.cast(extent, Elem::F32)?;
+    let extent = b.count_as_float(extent)?;
     let last = b.shift(extent, -1.0)?;
     // Each of them is a part of the mean along both axes.
     let part = if op.f == PoolFn::Average { 1.0 / op.samples as f32 } else { 1.0 };

@@ -100,10 +100,7 @@ impl Number {
     fn of(b: &mut Build<'_>, extent: &Dim) -> Result<Number, Skip> {
         match extent.known() {
             Some(extent) => Ok(Number::Known(extent as f32)),
-            None => {
-                let extent = b.counts(std::slice::from_ref(extent), Extents::new())?;
-                Ok(Number::Open(b.cast(extent, Elem::F32)?))
-            }
+            None => Ok(Number::Open(b.count_as_float(extent)?)),
         }
     }
 
@@ -251,7 +248,7 @@ fn strided(b: &mut Build<'_>, index: ValueId, stride: &Dim) -> Built {
     if *stride == Dim::Known(1) {
         return Ok(index);
     }
-    let stride = b.counts(std::slice::from_ref(stride), Extents::new())?;
+    let stride = b.count(stride)?;
     b.mul(index, stride)
 }
 
