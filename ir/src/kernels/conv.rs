@@ -21,7 +21,8 @@ use crate::types::Tensor;
 pub(crate) use depthwise::depthwise;
 pub(crate) use geometry::Geometry;
 use geometry::Piece;
-use padded::{Padded, Plan, Positions};
+pub(crate) use padded::Padded;
+use padded::{Pixel, Plan, Positions};
 pub use windows::Windows;
 
 /// For each image, group and term of the weight's reduction axis in turn, `emit` receives image, group, term, positions
@@ -51,7 +52,7 @@ pub(crate) fn conv_sums(
             let positions = plan.range(&part);
             sums.resize(g.filters * positions.len(), 0.0);
             for (i, term) in terms.iter().enumerate() {
-                plan.area(&part).with(images[term.plane], |columns| {
+                plan.area(&part).with(images[term.plane], 0.0, |columns| {
                     let weights = weights.block(0..g.filters, term.inner.clone());
                     product_of_rows(&mut sums, weights, columns.block(term.inner.clone()));
                 });
@@ -106,8 +107,22 @@ fn windowed(
         let column: Vec<f32> = image.chunks_exact(g.pixels()).take(g.channels).flat_map(under).collect();
         return gemm_then(out, weights, View::new(&column, depth, 1), bias, then);
     }
-    let plan = Plan::new(g, tasks(g.filters * positions * depth));
-    let mut parts: Vec<(Positions, Vec<&mut [f32]>)> =
+    in_parts(g, out, image, 0.0, |rows, columns| multiply_rows(rows, weights, columns, bias, then));
+    Ok(())
+}
+
+/// Calls `f` for each part of an image, with the positions there of each row of `out` and with what is under the window as
+/// a matrix. Around the image there is `padding`. Parts are tasks.
+pub(crate) fn in_parts<T: Pixel, O: Send>(
+    g: &Geometry,
+    out: &mut [O],
+    image: &[T],
+    padding: T,
+    f: impl Fn(Vec<&mut [O]>, Padded<'_, T>) + Sync,
+) {
+    let positions = g.positions();
+    let plan = Plan::new(g, tasks(g.filters * positions * g.channels * g.taps()));
+    let mut parts: Vec<(Positions, Vec<&mut [O]>)> =
         plan.parts().into_iter().map(|part| (part, Vec::with_capacity(g.filters))).collect();
     for mut row in out.chunks_exact_mut(positions) {
         for (part, rows) in &mut parts {
@@ -116,10 +131,7 @@ fn windowed(
             row = rest;
         }
     }
-    let product =
-        |(part, rows)| plan.area(&part).with(image, |columns| multiply_rows(rows, weights, columns, bias, then));
-    parts.into_par_iter().for_each(product);
-    Ok(())
+    parts.into_par_iter().for_each(|(part, rows)| plan.area(&part).with(image, padding, |columns| f(rows, columns)));
 }
 
 /// A product without a bias. Rows are tasks.

@@ -241,6 +241,15 @@ fn copy_few(to: &mut [f32], from: &[f32]) {
 pub(super) fn gather<I: Isa>(isa: I, out: &mut [f32], x: &[f32], stride: usize) {
     match stride {
         1 => copy(isa, out, &x[..out.len()]),
+        _ => pick(out, x, stride),
+    }
+}
+
+/// As [`gather`], for elements of any type.
+#[inline(always)]
+pub(super) fn pick<T: Copy>(out: &mut [T], x: &[T], stride: usize) {
+    match stride {
+        1 => out.copy_from_slice(&x[..out.len()]),
         2 => {
             let pairs = x.as_chunks::<2>().0;
             out.iter_mut().zip(pairs).for_each(|(o, pair)| *o = pair[0]);

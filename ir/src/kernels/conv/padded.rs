@@ -6,17 +6,50 @@
 
 use std::cell::Cell;
 use std::ops::Range;
+use std::thread::LocalKey;
 
 use rten_simd::{Isa, SimdOp};
 use smallvec::SmallVec;
 
-use super::super::matrix::{Place, Places, Right, gather};
+use super::super::matrix::{Place, Places, Right, gather, pick};
 use super::super::product::READ;
 use super::geometry::Geometry;
 
 thread_local! {
-    /// A buffer for a part of an image, so that no part allocates and clears one.
-    static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// Buffers for a part of an image, so that no part allocates and clears one.
+    static NUMBERS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// An element of images.
+pub(crate) trait Pixel: Copy + Default + Send + Sync + 'static {
+    /// The buffer of this thread.
+    fn buffer() -> &'static LocalKey<Cell<Vec<Self>>>;
+
+    /// `to[i] = from[i * stride]`
+    fn gather<I: Isa>(isa: I, to: &mut [Self], from: &[Self], stride: usize);
+}
+
+impl Pixel for f32 {
+    fn buffer() -> &'static LocalKey<Cell<Vec<Self>>> {
+        &NUMBERS
+    }
+
+    #[inline(always)]
+    fn gather<I: Isa>(isa: I, to: &mut [Self], from: &[Self], stride: usize) {
+        gather(isa, to, from, stride);
+    }
+}
+
+impl Pixel for u8 {
+    fn buffer() -> &'static LocalKey<Cell<Vec<Self>>> {
+        &BYTES
+    }
+
+    #[inline(always)]
+    fn gather<I: Isa>(_isa: I, to: &mut [Self], from: &[Self], stride: usize) {
+        pick(to, from, stride);
+    }
 }
 
 /// Elements of a part of the image, so that it stays in the L2 cache.
@@ -153,41 +186,42 @@ pub(super) struct Area<'p> {
 }
 
 impl Area<'_> {
-    /// Calls `f` with the matrix of the part of an image: a row for each channel and tap.
-    pub(super) fn with(&self, image: &[f32], f: impl FnOnce(Padded<'_>)) {
+    /// Calls `f` with the matrix of the part of an image: a row for each channel and tap. Around the image there is
+    /// `padding`.
+    pub(super) fn with<T: Pixel>(&self, image: &[T], padding: T, f: impl FnOnce(Padded<'_, T>)) {
         let mut buffer = self.buffer();
-        self.fill(image, &mut buffer, true);
+        self.fill(image, &mut buffer, Some(padding));
         f(self.matrix(&buffer));
-        BUFFER.set(buffer);
+        T::buffer().set(buffer);
     }
 
-    /// As [`Area::with`], for some images in turn.
+    /// As [`Area::with`], for some images in turn, with zeros around them.
     pub(super) fn each<'i>(&self, images: impl Iterator<Item = &'i [f32]>, mut f: impl FnMut(usize, Padded<'_>)) {
         let mut buffer = self.buffer();
         for (i, image) in images.enumerate() {
-            self.fill(image, &mut buffer, i == 0);
+            self.fill(image, &mut buffer, (i == 0).then_some(0.0));
             f(i, self.matrix(&buffer));
         }
-        BUFFER.set(buffer);
+        f32::buffer().set(buffer);
     }
 
     /// A buffer for the part of an image. Behind it there is room for the columns that are read at once.
-    fn buffer(&self) -> Vec<f32> {
-        let mut buffer = BUFFER.take();
+    fn buffer<T: Pixel>(&self) -> Vec<T> {
+        let mut buffer = T::buffer().take();
         let size = self.lines.planes * self.lines.plane + self.plan.width.extra + READ;
         if buffer.len() < size {
-            buffer.resize(size, 0.0);
+            buffer.resize(size, T::default());
         }
         buffer
     }
 
-    /// Copies the part of an image. The padding is that of the image before, unless it is copied too.
-    fn fill(&self, image: &[f32], to: &mut [f32], padding: bool) {
+    /// Copies the part of an image. Without `padding`, that of the image before is kept.
+    fn fill<T: Pixel>(&self, image: &[T], to: &mut [T], padding: Option<T>) {
         let Area { plan, part, lines, .. } = self;
         Fill { plan, part, lines, image, to, padding }.dispatch();
     }
 
-    fn matrix<'b>(&'b self, elements: &'b [f32]) -> Padded<'b> {
+    fn matrix<'b, T>(&'b self, elements: &'b [T]) -> Padded<'b, T> {
         let (period, kept) = (self.lines.period, self.part.columns.len());
         let columns = (self.part.lines.len() - 1) * period + kept;
         Padded { elements, rows: &self.rows, columns, period, kept }
@@ -241,16 +275,16 @@ impl Lines {
 }
 
 /// Copies a part of an image.
-struct Fill<'a> {
+struct Fill<'a, T> {
     plan: &'a Plan,
     part: &'a Positions,
     lines: &'a Lines,
-    image: &'a [f32],
-    to: &'a mut [f32],
-    padding: bool,
+    image: &'a [T],
+    to: &'a mut [T],
+    padding: Option<T>,
 }
 
-impl SimdOp for Fill<'_> {
+impl<T: Pixel> SimdOp for Fill<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -258,9 +292,9 @@ impl SimdOp for Fill<'_> {
         let Fill { plan, part, lines, image, to, padding } = self;
         let g = &plan.geometry;
         let (below, pixels) = (g.stride[1] * g.image[2], g.image[1] * g.image[2]);
-        if padding {
+        if let Some(padding) = padding {
             // The last line is padded behind its plane.
-            to[lines.planes * lines.plane..][..plan.width.extra].fill(0.0);
+            to[lines.planes * lines.plane..][..plan.width.extra].fill(padding);
         }
         let mut planes = to.chunks_exact_mut(lines.plane);
         for channel in image.chunks_exact(g.pixels()).take(g.channels) {
@@ -271,16 +305,22 @@ impl SimdOp for Fill<'_> {
                     let height = if z < g.image[0] { height.clone() } else { 0..0 };
                     for (width, first) in &lines.inside {
                         let Some(to) = planes.next() else { return };
-                        if padding {
-                            pad(to, lines.period, &height, width);
+                        if let Some(padding) = padding {
+                            pad(to, lines.period, &height, width, padding);
                         }
-                        if width.is_empty() {
+                        if width.is_empty() || height.is_empty() {
                             continue;
                         }
                         let mut from = z.wrapping_mul(pixels).wrapping_add(y * g.image[2] + first);
+                        if g.stride[1..] == [1, 1] && [width.len(), g.image[2]] == [lines.period; 2] {
+                            // Lines follow each other in the image, too.
+                            let all = height.start * lines.period..height.end * lines.period;
+                            T::gather(isa, &mut to[all], &channel[from..], 1);
+                            continue;
+                        }
                         for i in height.clone() {
                             let to = &mut to[i * lines.period + width.start..][..width.len()];
-                            gather(isa, to, &channel[from..], g.stride[2]);
+                            T::gather(isa, to, &channel[from..], g.stride[2]);
                             from += below;
                         }
                     }
@@ -290,27 +330,64 @@ impl SimdOp for Fill<'_> {
     }
 }
 
-/// Sets the padding of a plane to 0: of each line what is outside of `width`, and the lines outside of `height`.
+/// Sets the padding of a plane: of each line what is outside of `width`, and the lines outside of `height`.
 #[inline(always)]
-fn pad(plane: &mut [f32], period: usize, height: &Range<usize>, width: &Range<usize>) {
-    plane[..height.start * period].fill(0.0);
-    plane[height.end * period..].fill(0.0);
+fn pad<T: Copy>(plane: &mut [T], period: usize, height: &Range<usize>, width: &Range<usize>, padding: T) {
+    plane[..height.start * period].fill(padding);
+    plane[height.end * period..].fill(padding);
     for line in plane[height.start * period..height.end * period].chunks_exact_mut(period) {
-        line[..width.start].fill(0.0);
-        line[width.end..].fill(0.0);
+        line[..width.start].fill(padding);
+        line[width.end..].fill(padding);
     }
 }
 
 /// A part of an image as a matrix: a row for each channel and tap, a column for each position and some between lines.
 #[derive(Clone, Copy)]
-pub(crate) struct Padded<'a> {
-    elements: &'a [f32],
+pub(crate) struct Padded<'a, T = f32> {
+    elements: &'a [T],
     /// Where each row begins.
     rows: &'a [usize],
     columns: usize,
     /// The distance of lines, and the number of columns of a line that are positions.
     period: usize,
     kept: usize,
+}
+
+impl<T> Padded<'_, T> {
+    /// The number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The number of columns. Some are between lines.
+    pub(crate) fn width(&self) -> usize {
+        self.columns
+    }
+
+    /// The elements of a row from a column on. Behind the last row there is room for a panel.
+    #[inline(always)]
+    pub(crate) fn elements(&self, row: usize, col: usize) -> &[T] {
+        &self.elements[self.rows[row] + col..]
+    }
+
+    /// Where columns are among the positions.
+    #[inline(always)]
+    pub(crate) fn positions(&self, cols: Range<usize>) -> Places {
+        let (mut places, mut at) = (Places::new(), cols.start);
+        if self.period == self.kept {
+            places.push(Place { from: 0, to: at, len: cols.len() });
+            return places;
+        }
+        while at < cols.end {
+            let (line, column) = (at / self.period, at % self.period);
+            if column < self.kept {
+                let len = (self.kept - column).min(cols.end - at);
+                places.push(Place { from: at - cols.start, to: line * self.kept + column, len });
+            }
+            at += self.period - column;
+        }
+        places
+    }
 }
 
 impl Padded<'_> {
@@ -339,10 +416,9 @@ impl Padded<'_> {
 
 impl Right for Padded<'_> {
     fn cols(&self) -> usize {
-        self.columns
+        self.width()
     }
 
-    /// Behind the last row there is room for a panel.
     #[inline(always)]
     fn is_direct(&self, _cols: usize, _width: usize) -> bool {
         true
@@ -350,7 +426,7 @@ impl Right for Padded<'_> {
 
     #[inline(always)]
     fn from(&self, row: usize, col: usize) -> &[f32] {
-        &self.elements[self.rows[row] + col..]
+        self.elements(row, col)
     }
 
     #[inline(always)]
@@ -360,19 +436,6 @@ impl Right for Padded<'_> {
 
     #[inline(always)]
     fn places(&self, cols: Range<usize>) -> Places {
-        let (mut places, mut at) = (Places::new(), cols.start);
-        if self.period == self.kept {
-            places.push(Place { from: 0, to: at, len: cols.len() });
-            return places;
-        }
-        while at < cols.end {
-            let (line, column) = (at / self.period, at % self.period);
-            if column < self.kept {
-                let len = (self.kept - column).min(cols.end - at);
-                places.push(Place { from: at - cols.start, to: line * self.kept + column, len });
-            }
-            at += self.period - column;
-        }
-        places
+        self.positions(cols)
     }
 }

@@ -1,79 +1,19 @@
-//! Integer convolutions and matrix products: accumulation and rescaling.
+//! Integer convolutions and matrix products.
 
 use super::super::conv::{Geometry, conv_sums, depthwise, transpose_sums};
 use super::super::gemm::{Term, exact_terms, gemm};
 use super::super::matmul::Batches;
 use super::super::matrix::Bias;
-use super::{mantissa, packed, widen};
+use super::rescale::{Rescale, Rounding};
+use super::{bytes, widen};
 use crate::error::EvalError;
 use crate::ops::*;
-use crate::types::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
+use crate::types::{StorageType, Tensor, TensorType};
 use crate::vector::{fold, vectorized};
-use smallvec::smallvec;
 
 /// Integer sums up to this bound are exact in `f32`. It is below 2^24 because the bound itself is computed with
 /// rounding.
 const EXACT: f32 = 16_000_000.0;
-
-/// How accumulators are rescaled to integers of the result.
-#[derive(Clone, Copy, Debug)]
-enum Rescale {
-    /// XNNPACK: a product in `f32`, half to even.
-    Single(f32),
-    /// 16-bit convolution with a 64-bit bias: a 16-bit multiplier, half up.
-    Fixed { multiplier: i64, shift: u32 },
-    /// 16-bit matrix product: a product in `f64`, half away from zero.
-    Double(f64),
-    /// TensorFlow Lite's 8-bit matrix product for a right side that XNNPACK does not take: the upper half of a 64-bit
-    /// product, then a shift, each rounded half away from zero.
-    Twice { multiplier: i64, shift: i32 },
-}
-
-impl Rescale {
-    /// For products of 16-bit activations with 8-bit weights.
-    fn fixed(ratio: f64) -> Self {
-        let (multiplier, exponent) = mantissa(ratio);
-        let Ok(shift) = u32::try_from(15 - exponent) else { return Rescale::Double(ratio) };
-        match shift {
-            0 => Rescale::Double(ratio),
-            1..=46 => {
-                let multiplier = if multiplier < 0x7FFF_0000 { (multiplier + (1 << 15)) >> 16 } else { 0x7FFF };
-                Rescale::Fixed { multiplier, shift }
-            }
-            _ => Rescale::Fixed { multiplier: 0, shift: 1 },
-        }
-    }
-
-    /// For products of 8-bit integers where the zero point of the right side is not 0.
-    fn twice(ratio: f64) -> Self {
-        let (multiplier, exponent) = mantissa(ratio);
-        Rescale::Twice { multiplier, shift: -exponent }
-    }
-
-    fn apply(self, sum: f64, storage: StorageType, zero_point: i32) -> i32 {
-        match self {
-            Rescale::Single(ratio) => storage.saturate(sum as f32 * ratio, zero_point),
-            Rescale::Fixed { multiplier, shift } => {
-                let q = (sum as i64 * multiplier + (1 << (shift - 1))) >> shift;
-                let (lo, hi) = storage.range();
-                (q + i64::from(zero_point)).clamp(i64::from(lo), i64::from(hi)) as i32
-            }
-            Rescale::Double(ratio) => storage.saturate((sum * ratio).round() as f32, zero_point),
-            Rescale::Twice { multiplier, shift } => {
-                let left = (sum as i64) << (-shift).clamp(0, 30);
-                let product = left * multiplier;
-                let nudge = if product >= 0 { 1 << 30 } else { 1 - (1 << 30) };
-                // Integer division truncates towards zero.
-                let high = (product + nudge) / (1 << 31);
-                let right = shift.clamp(0, 31);
-                let half = (1i64 << right) >> 1;
-                let q = if high >= 0 { (high + half) >> right } else { -((half - high) >> right) };
-                let (lo, hi) = storage.range();
-                (q + i64::from(zero_point)).clamp(i64::from(lo), i64::from(hi)) as i32
-            }
-        }
-    }
-}
 
 /// One plane of an activation: the sum of `factor * values` over the planes is the stored integer minus the zero point.
 #[derive(Debug)]
@@ -89,20 +29,17 @@ struct Plane {
 struct Contraction {
     planes: Vec<Plane>,
     weight: Vec<f32>,
-    bias: Option<Vec<f64>>,
-    /// One for each output channel, or one for all.
-    rescale: Vec<Rescale>,
-    qparams: QuantParams,
+    rounding: Rounding,
 }
 
 impl Contraction {
     /// `None` where no integer kernel exists for these quantization parameters.
     fn of(operands: &[&Tensor], result: &TensorType, wide: fn(f64) -> Rescale) -> Option<Self> {
         let (x, w) = (operands[0].ty().elem.qparams()?, operands[1].ty().elem.qparams()?);
-        let qparams = result.elem.qparams()?.clone();
-        let ((scale, zero_point), (to, _)) = (x.tensor_map()?, qparams.tensor_map()?);
+        let rounding = Rounding::of(operands, result, wide)?;
+        let (_, zero_point) = x.tensor_map()?;
         let weights_fit = matches!(w.storage, StorageType::I8 | StorageType::U8);
-        let planes = match (x.storage, qparams.storage) {
+        let planes = match (x.storage, rounding.qparams.storage) {
             (StorageType::I8 | StorageType::U8, StorageType::I8 | StorageType::U8) if weights_fit => {
                 let (lo, hi) = x.storage.range();
                 let range = [(lo - zero_point) as f32, (hi - zero_point) as f32];
@@ -116,44 +53,7 @@ impl Contraction {
             }
             _ => return None,
         };
-        let rescale = |&s: &f32| match x.storage {
-            StorageType::I16 => wide(f64::from(scale) * f64::from(s) / f64::from(to)),
-            StorageType::I8 if w.zero_point() != 0 => Rescale::twice(f64::from(scale) * f64::from(s) / f64::from(to)),
-            _ => Rescale::Single(scale * s / to),
-        };
-        let bias = operands.get(2).map(|b| Some(b.integers()?.into_iter().map(|q| q as f64).collect()));
-        Some(Contraction {
-            planes,
-            weight: widen(operands[1], |q| (q - w.zero_point()) as f32)?,
-            bias: if let Some(bias) = bias { Some(bias?) } else { None },
-            rescale: w.scales().iter().map(rescale).collect(),
-            qparams,
-        })
-    }
-
-    /// Rescales the accumulators of one channel.
-    fn round<'o>(&self, channel: usize, sums: impl Iterator<Item = f64>, out: impl Iterator<Item = &'o mut i32>) {
-        let bias = self.bias.as_ref().map_or(0.0, |b| b[channel]);
-        let (storage, zero_point) = (self.qparams.storage, self.qparams.zero_point());
-        let rescale = self.rescale[channel % self.rescale.len()];
-        out.zip(sums).for_each(|(o, sum)| *o = rescale.apply(sum + bias, storage, zero_point));
-    }
-
-    /// As [`Contraction::round`], for accumulators next to each other.
-    fn round_row<S: Copy + Into<f64>>(&self, channel: usize, sums: &[S], out: &mut [i32]) {
-        let Rescale::Single(ratio) = self.rescale[channel % self.rescale.len()] else {
-            return self.round(channel, sums.iter().map(|&s| s.into()), out.iter_mut());
-        };
-        let bias = self.bias.as_ref().map_or(0.0, |b| b[channel]);
-        let saturate = self.qparams.storage.saturating_narrow(self.qparams.zero_point());
-        vectorized(
-            #[inline(always)]
-            || {
-                for (o, &sum) in out.iter_mut().zip(sums) {
-                    *o = saturate((sum.into() + bias) as f32 * ratio);
-                }
-            },
-        );
+        Some(Contraction { planes, weight: widen(operands[1], |q| (q - w.zero_point()) as f32)?, rounding })
     }
 
     /// Splits the `inner` reduction indices of all planes into terms that are exact in `f32`. With `rows`, the weights
@@ -182,16 +82,23 @@ impl Contraction {
         };
         self.planes.iter().enumerate().flat_map(terms).collect()
     }
-
-    fn result(&self, shape: Shape, values: Vec<i32>) -> Result<Option<Tensors>, EvalError> {
-        let ty = TensorType::new(Elem::Quantized(self.qparams.clone()), shape);
-        Ok(Some(smallvec![packed(self.qparams.storage, ty, &values, |q| q)]))
-    }
 }
 
 pub(crate) fn conv(op: &Conv, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-    let Some(c) = Contraction::of(operands, &results[0], Rescale::fixed) else { return Ok(None) };
     let g = Geometry::of_conv(op, &operands[0].dims(), &operands[1].dims());
+    match bytes::conv(&g, operands, &results[0]) {
+        Some(found) => Ok(Some(found)),
+        None => conv_in_float(&g, operands, &results[0]),
+    }
+}
+
+/// A convolution by products of floating-point numbers.
+pub(super) fn conv_in_float(
+    g: &Geometry,
+    operands: &[&Tensor],
+    result: &TensorType,
+) -> Result<Option<Tensors>, EvalError> {
+    let Some(c) = Contraction::of(operands, result, Rescale::fixed) else { return Ok(None) };
     let (channels, positions, depth) = (g.groups * g.filters, g.positions(), g.channels * g.taps());
     let terms = c.terms(depth, true);
     let shape = g.shape(channels, g.steps, operands[0].ty().rank());
@@ -200,27 +107,27 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor], results: &[TensorType]) -> R
         let mut sums = vec![0.0f32; out.len()];
         let mut total = if c.planes.len() > 1 { vec![0.0f64; out.len()] } else { Vec::new() };
         for plane in &c.planes {
-            depthwise(&g, &plane.values, &c.weight, None, None, &mut sums);
+            depthwise(g, &plane.values, &c.weight, None, None, &mut sums);
             total.iter_mut().zip(&sums).for_each(|(t, &s)| *t += plane.factor * f64::from(s));
         }
         for (i, out) in out.chunks_exact_mut(positions.max(1)).enumerate() {
             let range = i * positions..(i + 1) * positions;
             match total.is_empty() {
-                true => c.round_row(i % channels, &sums[range], out),
-                false => c.round_row(i % channels, &total[range], out),
+                true => c.rounding.round_row(i % channels, &sums[range], out),
+                false => c.rounding.round_row(i % channels, &total[range], out),
             }
         }
-        return c.result(shape, out);
+        return c.rounding.result(shape, out);
     }
     let planes: Vec<&[f32]> = c.planes.iter().map(|p| p.values.as_slice()).collect();
     let last = terms.len() - 1;
     let mut total = Vec::new();
-    conv_sums(&g, &planes, &c.weight, &terms, |image, group, term, cols, sums| {
+    conv_sums(g, &planes, &c.weight, &terms, |image, group, term, cols, sums| {
         let channel = |f: usize| group * g.filters + f;
         let place = |f: usize| (image * channels + channel(f)) * positions;
         if last == 0 {
             for (f, sums) in sums.chunks_exact(cols.len()).enumerate() {
-                c.round_row(channel(f), sums, &mut out[place(f)..][cols.clone()]);
+                c.rounding.round_row(channel(f), sums, &mut out[place(f)..][cols.clone()]);
             }
             return;
         }
@@ -232,11 +139,11 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor], results: &[TensorType]) -> R
         total.iter_mut().zip(sums).for_each(|(t, &s)| *t += factor * f64::from(s));
         if term == last {
             for (f, total) in total.chunks_exact(cols.len()).enumerate() {
-                c.round_row(channel(f), total, &mut out[place(f)..][cols.clone()]);
+                c.rounding.round_row(channel(f), total, &mut out[place(f)..][cols.clone()]);
             }
         }
     })?;
-    c.result(shape, out)
+    c.rounding.result(shape, out)
 }
 
 pub(crate) fn conv_transpose(
@@ -257,14 +164,14 @@ pub(crate) fn conv_transpose(
     }
     let mut out = vec![0i32; total.len()];
     for (i, (out, total)) in out.chunks_exact_mut(pixels).zip(total.chunks_exact(pixels)).enumerate() {
-        c.round_row(i % channels, total, out);
+        c.rounding.round_row(i % channels, total, out);
     }
-    c.result(g.shape(channels, g.image, operands[0].ty().rank()), out)
+    c.rounding.result(g.shape(channels, g.image, operands[0].ty().rank()), out)
 }
 
 pub(crate) fn matmul(op: &MatMul, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
     let Some(c) = Contraction::of(operands, &results[0], Rescale::Double) else { return Ok(None) };
-    if c.rescale.len() > 1 && operands[1].ty().rank() > 2 {
+    if c.rounding.rescale.len() > 1 && operands[1].ty().rank() > 2 {
         return Ok(None);
     }
     let batches = Batches::of(op, &operands[0].dims(), &operands[1].dims());
@@ -283,15 +190,16 @@ pub(crate) fn matmul(op: &MatMul, operands: &[&Tensor], results: &[TensorType]) 
         }
         for channel in 0..n {
             let down = total.iter().copied().skip(channel).step_by(n);
-            c.round(channel, down, out.iter_mut().skip(channel).step_by(n));
+            c.rounding.round(channel, down, out.iter_mut().skip(channel).step_by(n));
         }
     }
-    c.result(batches.shape, out)
+    c.rounding.result(batches.shape, out)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::types::{Elem, QuantParams, Shape};
 
     /// Pseudo-random integers over the full range of the storage type.
     pub(in super::super) fn on(qparams: &QuantParams, dims: &[usize], seed: usize) -> Tensor {
@@ -299,17 +207,6 @@ pub(super) mod tests {
         let value = |i: usize| lo + ((i * 7919 + seed * 104_729) % (hi - lo + 1) as usize) as i32;
         let ty = TensorType::new(Elem::Quantized(qparams.clone()), Shape::known(dims));
         qparams.storage.pack(ty, (0..dims.iter().product()).map(value))
-    }
-
-    /// TensorFlow Lite's fixed-point arithmetic: both steps round half away from zero.
-    #[test]
-    fn accumulators_are_rounded_twice() {
-        let apply = |ratio: f64, sum: f64| Rescale::twice(ratio).apply(sum, StorageType::I8, 1);
-        // 15/32 is a half after the first step, -15/32 is less.
-        assert_eq!([16.0, 15.0, -16.0, -15.0, 48.0, -48.0].map(|s| apply(1.0 / 32.0, s)), [2, 2, 0, 1, 3, -1]);
-        assert_eq!(apply(3.0, 7.0), 22);
-        assert_eq!(apply(1.0, 1e6), 127);
-        assert_eq!(apply(0.9999999999, -3.0), -2);
     }
 
     /// Accumulators far beyond 2^24 are exact, since each term is small enough.

@@ -3,8 +3,8 @@
 //! TensorFlow Lite's reference kernels. Operators that ONNX Runtime computes in floating point between Q/DQ are left to
 //! the default.
 //!
-//! Accumulators are computed by the `F32` kernels in partial sums that are small enough to be exact, which are added in
-//! `f64`.
+//! Accumulators of 8-bit convolutions are computed in integers where the processor has instructions for that, else by the
+//! `F32` kernels in partial sums that are small enough to be exact, which are added in `f64`.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,9 @@ use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Layout, Scalar, Shape, StorageType, Tensor, TensorType};
 
+mod bytes;
 mod contraction;
+mod rescale;
 mod single;
 
 pub(crate) use contraction::{conv, conv_transpose, matmul};
