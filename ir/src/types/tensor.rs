@@ -10,6 +10,7 @@ use super::error::QuantError;
 use super::layout::Layout;
 use super::shape::{Dim, Shape};
 use crate::mapped;
+use crate::vector::{LANES, vectorized};
 
 /// The complete type of a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -337,10 +338,25 @@ fn dequantize(t: &Tensor, qparams: &QuantParams) -> Vec<f32> {
         let runs = Runs::new(t.ty(), qparams);
         let values = t.view::<S>();
         let mut reals = Vec::with_capacity(values.len());
-        for (i, run) in values.chunks(runs.length()).enumerate() {
-            let (scale, zero) = runs.at(i);
-            reals.extend(run.iter().map(|&q| centred(q, zero) * scale));
-        }
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, run) in values.chunks(runs.length()).enumerate() {
+                    let (scale, zero) = runs.at(i);
+                    let (blocks, rest) = run.as_chunks::<LANES>();
+                    for block in blocks {
+                        let mut to = [0.0; LANES];
+                        for lane in 0..LANES {
+                            to[lane] = centred(block[lane], zero) * scale;
+                        }
+                        reals.extend_from_slice(&to);
+                    }
+                    for &q in rest {
+                        reals.push(centred(q, zero) * scale);
+                    }
+                }
+            },
+        );
         reals
     }
     match qparams.storage {

@@ -1,7 +1,7 @@
 //! Quantized arithmetic as runtimes do it: for signed 8-bit operands as TensorFlow Lite's XNNPACK kernels, or its
 //! reference kernels where XNNPACK has none; for unsigned 8-bit operands as ONNX Runtime; for 16-bit operands as
 //! TensorFlow Lite's reference kernels. Operators that ONNX Runtime computes in floating point between Q/DQ are left to
-//! the default.
+//! the default, or compute the same in one pass.
 //!
 //! Accumulators of 8-bit convolutions are computed in integers where the processor has instructions for that, else by the
 //! `F32` kernels in partial sums that are small enough to be exact, which are added in `f64`.
@@ -191,6 +191,21 @@ mod tests {
         assert_eq!(run(Binary { f: BinaryFn::Mul }, &[&a, &b], 10.0, 2, 4), [2, 2, 127, 127]);
         let one = bytes_on(0.25, -1, &[3]);
         assert_eq!(run(Binary { f: BinaryFn::Add }, &[&a, &one], 1.0, 0, 4), [1, 2, 51, -63]);
+    }
+
+    proptest! {
+        /// In one pass as by way of tensors of floating-point numbers.
+        #[test]
+        fn arithmetic_of_unsigned_integers_is_that_of_their_values(zeros in prop::array::uniform3(0..256i32), len in 1..100usize) {
+            let qparams = |i: usize| QuantParams::per_tensor(StorageType::U8, [0.021, 0.013, 0.033][i], zeros[i]);
+            let (a, b) = (on(&qparams(0), &[len], 1), on(&qparams(1), &[len], 2));
+            for f in [BinaryFn::Add, BinaryFn::Sub, BinaryFn::Mul] {
+                let ty = TensorType::new(Elem::Quantized(qparams(2)), Shape::known(&[len]));
+                let found = binary(f, &[&a, &b], &[ty]).unwrap().unwrap();
+                let real = super::super::elementwise::binary(f, &a.to_float(), &b.to_float()).unwrap();
+                prop_assert_eq!(&found[0], &real[0].quantized(&qparams(2)));
+            }
+        }
     }
 
     #[test]

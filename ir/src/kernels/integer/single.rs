@@ -8,9 +8,12 @@ use crate::ops::*;
 use crate::types::{Elem, Shape, StorageType, Tensor, TensorType, nearest};
 use smallvec::smallvec;
 
-/// XNNPACK's addition, subtraction and multiplication.
+/// XNNPACK's addition, subtraction and multiplication, and those of unsigned integers as floating-point numbers.
 pub(crate) fn binary(f: BinaryFn, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
     let (a, b) = (operands[0], operands[1]);
+    if let Some(found) = binary_of_floats(f, a, b, &results[0]) {
+        return Ok(Some(found));
+    }
     let Some((_, [(sa, za), (sb, zb), (so, zo)])) = signed_bytes([a.ty(), b.ty(), &results[0]]) else {
         return Ok(None);
     };
@@ -47,6 +50,24 @@ pub(crate) fn binary(f: BinaryFn, operands: &[&Tensor], results: &[TensorType]) 
     };
     let ty = TensorType::new(results[0].elem.clone(), shape);
     Ok(Some(smallvec![Tensor::of(ty, found)]))
+}
+
+/// ONNX Runtime's arithmetic on dequantized values, element by element in one pass.
+fn binary_of_floats(f: BinaryFn, a: &Tensor, b: &Tensor, result: &TensorType) -> Option<Tensors> {
+    let (storage, [(sa, za), (sb, zb), (so, zo)]) = bytes([a.ty(), b.ty(), result])?;
+    if storage != StorageType::U8 || a.ty().shape != b.ty().shape {
+        return None;
+    }
+    let saturate = storage.saturating_narrow(zo);
+    let real = |q: u8, scale: f32, zero: i32| (i32::from(q) - zero) as f32 * scale;
+    let (x, y) = (a.view::<u8>(), b.view::<u8>());
+    let found = match f {
+        BinaryFn::Add => map_pairs(&x, &y, |x, y| saturate((real(x, sa, za) + real(y, sb, zb)) / so) as u8),
+        BinaryFn::Sub => map_pairs(&x, &y, |x, y| saturate((real(x, sa, za) - real(y, sb, zb)) / so) as u8),
+        BinaryFn::Mul => map_pairs(&x, &y, |x, y| saturate((real(x, sa, za) * real(y, sb, zb)) / so) as u8),
+        _ => return None,
+    };
+    Some(smallvec![Tensor::of(TensorType::new(result.elem.clone(), a.ty().shape.clone()), found)])
 }
 
 /// floor(log2(x)) of a normal number.
