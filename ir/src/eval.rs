@@ -23,6 +23,7 @@ use crate::types::{Dim, Elem, Layout, Shape, Symbols, Tensor, TensorType};
 
 mod fusion;
 
+use crate::kernels::elementwise;
 pub use crate::kernels::index::within as indices_within;
 use fusion::{Fused, Fusion};
 
@@ -64,6 +65,8 @@ struct Step {
     node: NodeId,
     /// What is evaluated with the node.
     fused: Option<Fused>,
+    /// The other one of a SiLU and a sigmoid, whose results follow.
+    gate: Option<NodeId>,
     operands: Vec<Source>,
     /// Slots of the results; `None` for a result without users.
     results: SmallVec<[Option<usize>; 1]>,
@@ -132,8 +135,10 @@ impl<'g> Executor<'g> {
             };
             let operands = fusion.operands(graph, node).into_iter().map(source).collect();
             let fused = fusion.products.remove(&node);
-            let results = graph.results(shown(node, fused.as_ref())).map(|v| slots.get(&v).copied()).collect();
-            steps.push(Step { node, fused, operands, results, free: Vec::new() });
+            let gate = fusion.gates.remove(&node);
+            let step = Step { node, fused, gate, operands, results: SmallVec::new(), free: Vec::new() };
+            let results = step.values(graph).map(|v| slots.get(&v).copied()).collect();
+            steps.push(Step { results, ..step });
         }
         for (slot, step) in last.iter().enumerate().filter_map(|(slot, step)| Some((slot, (*step)?))) {
             steps[step].free.push(slot);
@@ -167,7 +172,7 @@ impl<'g> Executor<'g> {
         }
         let mut peak = Peak { bytes: live, node: None };
         for step in &self.steps {
-            let results = self.graph.result_types(step.node);
+            let results: SmallVec<[&TensorType; 2]> = step.values(self.graph).map(|v| self.graph.ty(v)).collect();
             let mut kept = live;
             let mut here = live.saturating_add(copies(self.graph, step.node)?);
             for (ty, slot) in results.iter().zip(&step.results) {
@@ -228,9 +233,7 @@ impl<'g> Executor<'g> {
             let results = results.map_err(failed)?;
             let defined = self.graph.op(step.node).define(&results, &mut symbols);
             defined.map_err(|value| failed(EvalError::Kernel(format!("{value} is negative; expected an extent"))))?;
-            for ((v, slot), value) in
-                self.graph.results(shown(step.node, step.fused.as_ref())).zip(&step.results).zip(results)
-            {
+            for ((v, slot), value) in step.values(self.graph).zip(&step.results).zip(results) {
                 observe(v, &value);
                 if let Some(slot) = slot {
                     values[*slot] = Some(value);
@@ -249,6 +252,9 @@ impl<'g> Executor<'g> {
             let op = padded.as_ref().map_or(op, |(op, _)| op);
             return op.eval_then(&operands, then.map(|(then, _)| then), packed.as_ref());
         }
+        if step.gate.is_some() {
+            return Ok(elementwise::gates(op, operands[0]));
+        }
         // Graphs inside are run with symbols of their own.
         match op.bodies().is_empty().then(|| op.bind(symbols)).flatten() {
             Some(bound) => evaluate_node(&bound, &operands, &results),
@@ -257,9 +263,13 @@ impl<'g> Executor<'g> {
     }
 }
 
-/// The node whose results a step has.
-fn shown(node: NodeId, fused: Option<&Fused>) -> NodeId {
-    fused.and_then(|fused| fused.then).map_or(node, |(_, last)| last)
+impl Step {
+    /// The results.
+    fn values(&self, graph: &Graph) -> impl Iterator<Item = ValueId> + use<> {
+        let then = self.fused.as_ref().and_then(|fused| fused.then);
+        let results = graph.results(then.map_or(self.node, |(_, last)| last));
+        results.chain(self.gate.map(|gate| gate.value(0)))
+    }
 }
 
 /// The nodes that cannot be evaluated: custom operators and the nodes that depend on one. Maps each node to the custom

@@ -1,5 +1,7 @@
-//! Which operators are computed with products: functions of results, and padding of images; and which constant matrices are
-//! kept as products read them.
+//! Which operators are computed with products: functions of results, and padding of images; which constant matrices are
+//! kept as products read them; and which functions of one value are computed together.
+
+use std::collections::hash_map::Entry;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
@@ -7,7 +9,7 @@ use smallvec::SmallVec;
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::kernels::gemm::Packed;
 use crate::kernels::then::Then;
-use crate::ops::{BinaryFn, Op, PadMode};
+use crate::ops::{BinaryFn, Op, PadMode, UnaryFn};
 use crate::types::{Elem, TensorType};
 
 /// The most bytes of matrices that are kept for products besides the constants.
@@ -18,8 +20,10 @@ const MOST_PACKED: usize = 32 << 20;
 pub(super) struct Fusion {
     /// How the products are evaluated.
     pub(super) products: FxHashMap<NodeId, Fused>,
-    /// The nodes that are evaluated with a product.
+    /// The nodes that are evaluated with another one.
     pub(super) inside: FxHashSet<NodeId>,
+    /// SiLUs that are evaluated with the sigmoid of the same operand, in either order.
+    pub(super) gates: FxHashMap<NodeId, NodeId>,
     /// Bytes of the matrices that are kept.
     pub(super) packed: usize,
 }
@@ -60,7 +64,31 @@ impl Fusion {
                 fusion.products.insert(n, fused);
             }
         }
+        fusion.pair(graph, order);
         fusion
+    }
+
+    /// Finds SiLUs and sigmoids of the same value, both of which compute its exponential.
+    fn pair(&mut self, graph: &Graph, order: &[NodeId]) {
+        let mut first: FxHashMap<ValueId, NodeId> = FxHashMap::default();
+        for &n in order {
+            if self.inside.contains(&n)
+                || !is_gate(graph.op(n))
+                || !plain(graph.ty(n.value(0)))
+                || !plain(graph.operand_types(n)[0])
+            {
+                continue;
+            }
+            match first.entry(graph.operands(n)[0]) {
+                Entry::Vacant(entry) => _ = entry.insert(n),
+                Entry::Occupied(entry) if graph.op(*entry.get()) != graph.op(n) => {
+                    self.gates.insert(*entry.get(), n);
+                    self.inside.insert(n);
+                    entry.remove();
+                }
+                Entry::Occupied(_) => {}
+            }
+        }
     }
 
     /// What a node reads, where what it is evaluated with is not read.
@@ -71,6 +99,10 @@ impl Fusion {
         }
         operands
     }
+}
+
+fn is_gate(op: &Op) -> bool {
+    matches!(op, Op::Unary(op) if matches!(op.f, UnaryFn::Sigmoid | UnaryFn::Silu))
 }
 
 fn plain(ty: &TensorType) -> bool {

@@ -30,6 +30,17 @@ pub(crate) fn unary(f: UnaryFn, x: &Tensor) -> Result<Tensors, EvalError> {
     }
 }
 
+/// The SiLU and the sigmoid of numbers, first that which `first` is.
+pub(crate) fn gates(first: &Op, x: &Tensor) -> Tensors {
+    let (silu, sigmoid) = vector::gates(&x.view());
+    let both = [silu, sigmoid].map(|values| Tensor::of(x.ty().clone(), values));
+    let mut both = Tensors::from_iter(both);
+    if !matches!(first, Op::Unary(op) if op.f == UnaryFn::Silu) {
+        both.swap(0, 1);
+    }
+    both
+}
+
 /// A tensor of integers, `Bool`s or quantized integers from the low bits of `values`.
 pub(super) fn wrapped(ty: TensorType, values: impl Iterator<Item = i64>) -> Tensor {
     match ty.elem.size() {

@@ -145,6 +145,30 @@ pub(super) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
+/// [`silu`] and [`sigmoid`] of all numbers, with one exponential for both.
+pub(super) fn gates(x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let (mut silus, mut sigmoids) = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    vectorized(
+        #[inline(always)]
+        || {
+            for block in blocks {
+                let (mut silu, mut sigmoid) = ([0.0; LANES], [0.0; LANES]);
+                for lane in 0..LANES {
+                    let divisor = 1.0 + exp(-block[lane]);
+                    silu[lane] = block[lane] / divisor;
+                    sigmoid[lane] = 1.0 / divisor;
+                }
+                silus.extend_from_slice(&silu);
+                sigmoids.extend_from_slice(&sigmoid);
+            }
+        },
+    );
+    silus.extend(rest.iter().map(|&x| silu(x)));
+    sigmoids.extend(rest.iter().map(|&x| sigmoid(x)));
+    (silus, sigmoids)
+}
+
 /// tanh(x)/x as a polynomial in x^2, for |x| <= 0.6: minimax fit.
 const TANH: [f32; 5] = [0.999_999_94, -0.333_323_6, 0.133_106_7, -0.052_119_765, 0.015_497_928];
 
