@@ -207,4 +207,28 @@ mod tests {
             assert!(some.len() == 5 + 7 && some.iter().any(|(v, _)| *v == observed));
         }
     }
+
+    /// In either order. Another SiLU of the value is computed alone.
+    #[test]
+    fn gates_of_a_value_compute_the_same_bits() {
+        let (silu, sigmoid) = ("%y = unary(f:Silu) %x", "%s = unary(f:Sigmoid) %x");
+        for body in [format!("{silu} {sigmoid}"), format!("{sigmoid} {silu}")] {
+            let text = format!(
+                "graph g {{ %x: f32[3,37] = input {body} %t = unary(f:Silu) %x %z = binary(f:Add) %s, %t
+                 output y = %y output z = %z }}"
+            );
+            let g = parse(&text, &Weights::new()).unwrap();
+            let x = numbers(Shape::known(&[3, 37]), 1);
+            let run = |executor: &Executor<'_>| {
+                let mut seen = Vec::new();
+                let outputs = executor.run(std::slice::from_ref(&x), &mut |v, t| seen.push((v, t.clone()))).unwrap();
+                seen.sort_by_key(|(v, _)| *v);
+                (outputs, seen)
+            };
+            let together = Executor::only(&g, &[]);
+            assert_eq!(together.steps.iter().filter(|step| step.gate.is_some()).count(), 1);
+            assert_eq!(run(&together), run(&Executor::new(&g)));
+            assert_eq!(together.peak().map(|peak| peak.bytes > 0), Some(true));
+        }
+    }
 }
