@@ -44,7 +44,10 @@ impl Instructions {
     /// Those of this processor, if it has any.
     fn best() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni") {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vnni")
+        {
             return Some(Instructions::Vnni);
         }
         None
@@ -55,7 +58,7 @@ impl Instructions {
         match self {
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "there is no safe way to call instructions that only some processors have")]
-            // SAFETY: `best` checks that this processor has them.
+            // SAFETY: `best`, which alone makes this value, checks that this processor has them.
             Instructions::Vnni => unsafe { vnni::rows(weights, columns, emit) },
             #[cfg(test)]
             Instructions::Plain => plain(weights, columns, emit),
