@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::error::{EvalError, TypeError};
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Graph, NodeId, ValueId, infer_float};
 use crate::ops::{If, Loop, Op, PadMode, QuantRule, Tensors, Transpose};
 use crate::types::{Dim, Elem, Layout, Shape, Symbols, Tensor, TensorType};
 
@@ -248,18 +248,22 @@ impl<'g> Executor<'g> {
         let operands: Option<SmallVec<[&Tensor; 4]>> = step.operands.iter().map(|s| s.value(values)).collect();
         let operands = operands.ok_or(EvalError::Unknown("an operand"))?;
         let (op, results) = (self.graph.op(step.node), self.graph.result_types(step.node));
-        if let Some(Fused { padded, then, packed }) = &step.fused {
-            let op = padded.as_ref().map_or(op, |(op, _)| op);
+        // Graphs inside are run with symbols of their own.
+        let bound = op.bodies().is_empty().then(|| op.bind(symbols)).flatten();
+        let padded = step.fused.as_ref().and_then(|fused| fused.padded.as_ref());
+        let op = padded.map(|(op, _)| op).or(bound.as_ref()).unwrap_or(op);
+        if !symbols.is_empty() && op.bodies().is_empty() {
+            // Extents that are not known to differ may do so in a run.
+            let types: SmallVec<[&TensorType; 4]> = operands.iter().map(|operand| operand.ty()).collect();
+            infer_float(op, &types)?;
+        }
+        if let Some(Fused { then, packed, .. }) = &step.fused {
             return op.eval_then(&operands, then.map(|(then, _)| then), packed.as_ref());
         }
         if step.gate.is_some() {
             return Ok(elementwise::gates(op, operands[0]));
         }
-        // Graphs inside are run with symbols of their own.
-        match op.bodies().is_empty().then(|| op.bind(symbols)).flatten() {
-            Some(bound) => evaluate_node(&bound, &operands, &results),
-            None => evaluate_node(op, &operands, &results),
-        }
+        evaluate_node(op, &operands, &results)
     }
 }
 
@@ -575,6 +579,25 @@ mod tests {
         let g = parse(&format!("graph g {{ %x: f32[256] = input {body} }}"), &Weights::new()).unwrap();
         let Peak { bytes, node } = Executor::new(&g).peak().unwrap();
         (bytes / 1024, node.map(|n| g.op(n).kind().name()))
+    }
+
+    /// Extents that are not known to differ are compared when the graph runs.
+    #[test]
+    fn operands_of_unlike_extents_are_refused_in_a_run() {
+        let weight = ["1"; 40].join(",");
+        let text = format!(
+            "graph g {{ %x: f32[b,4,n] = input
+            %p = pool(f:Max,window:[2],stride:[2],before:[0],after:[0],dilation:[1]) %x
+            %r = reshape[b,\"(4*floor(n/2))\"] %p %w: f32[40,1] = const [{weight}]
+            %y = matmul(transpose_b:false) %r, %w output y = %y }}"
+        );
+        let g = parse(&text, &Weights::new()).unwrap();
+        let run = |n: usize| {
+            let x = Tensor::from_vec(Shape::known(&[1, 4, n]), vec![1.0f32; 4 * n]);
+            Executor::new(&g).run(&[x], &mut |_, _| {})
+        };
+        assert_eq!(*run(21).unwrap()[0].floats(), [40.0]);
+        assert!(matches!(run(22).unwrap_err().error, EvalError::Type(TypeError::Operand { .. })));
     }
 
     #[test]

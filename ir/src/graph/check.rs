@@ -33,7 +33,8 @@ impl Graph {
     }
 }
 
-pub(super) fn infer_float(op: &Op, operands: &[&TensorType]) -> Result<Types, TypeError> {
+/// The types of results where all numbers are floats.
+pub(crate) fn infer_float(op: &Op, operands: &[&TensorType]) -> Result<Types, TypeError> {
     let real: SmallVec<[TensorType; 4]> =
         operands.iter().map(|t| TensorType::new(t.elem.real(), t.shape.clone())).collect();
     op.infer(&real.iter().collect::<SmallVec<[&TensorType; 4]>>())

@@ -10,11 +10,14 @@ use smallvec::SmallVec;
 use super::check::infer_float;
 use super::{Graph, NodeId};
 use crate::ops::Op;
-use crate::types::{Expr, Symbols, TensorType};
+use crate::types::{Dim, Expr, Shape, Symbols, TensorType};
 
 /// Powers of two that typical extents are multiplied with, until the model runs: some models have no result at small
 /// extents, others run at few only.
 const SCALES: [i32; 13] = [0, 1, 2, 3, 4, -1, -2, -3, -4, -5, -6, -7, -8];
+
+/// The largest value that is tried for extents that a node must have.
+const MOST_TRIED: usize = 2048;
 
 impl Graph {
     /// True if an extent is open: of an input, or one that a node computes.
@@ -77,7 +80,7 @@ impl Graph {
 
     /// As [`Graph::typical_extents`], of symbols that are not among the known ones.
     pub fn typical_extents_beside(&self, known: &Symbols) -> Symbols {
-        let scaled = |usual: &Symbols, power: i32| -> Symbols {
+        let scaled = |usual: &Symbols, known: &Symbols, power: i32| -> Symbols {
             let scaled = |n: usize| match u32::try_from(power) {
                 _ if n == 1 => 1,
                 Ok(power) => n << power,
@@ -85,11 +88,54 @@ impl Graph {
             };
             usual.iter().map(|(name, &n)| (Arc::clone(name), known.get(name).copied().unwrap_or(scaled(n)))).collect()
         };
-        let runs = |usual: &Symbols| {
-            SCALES.into_iter().map(|power| scaled(usual, power)).find(|symbols| self.runs_at(symbols))
+        let runs = |usual: &Symbols, known: &Symbols| {
+            SCALES.into_iter().map(|power| scaled(usual, known, power)).find(|symbols| self.runs_at(symbols))
         };
-        let usual = self.usual_extents(true);
-        runs(&usual).or_else(|| runs(&self.usual_extents(false))).unwrap_or_else(|| scaled(&usual, 0))
+        let [single, many] = [true, false].map(|batches| self.usual_extents(batches));
+        let found = runs(&single, known).or_else(|| runs(&many, known));
+        found.unwrap_or_else(|| {
+            let wanted = self.wanted_extents(known);
+            let found = runs(&single, &wanted).or_else(|| runs(&many, &wanted));
+            found.unwrap_or_else(|| scaled(&single, known, 0))
+        })
+    }
+
+    /// The known symbols, and the least values at which matrix products have as many columns as their weights have rows, and
+    /// at which flattened rows are whole ones. Several symbols that only together say so have one value.
+    fn wanted_extents(&self, known: &Symbols) -> Symbols {
+        let mut wanted = known.clone();
+        for (extent, expected) in self.order().into_iter().filter_map(|n| self.wanted(n)) {
+            let mut open = BTreeSet::new();
+            extent.for_each_symbol(&mut |name, _| _ = open.insert(Arc::clone(name)));
+            let open: Vec<_> = open.into_iter().filter(|name| !wanted.contains_key(name)).collect();
+            let with = |n: usize| open.iter().map(|name| (Arc::clone(name), n)).chain(wanted.clone()).collect();
+            let fits = |symbols: &Symbols| extent.value(symbols) == i64::try_from(expected).ok();
+            if let Some(found) = (1..=MOST_TRIED).map(with).find(fits).filter(|_| !open.is_empty()) {
+                wanted = found;
+            }
+        }
+        wanted
+    }
+
+    /// An open extent and the number that it must be for a node.
+    fn wanted(&self, n: NodeId) -> Option<(Expr, usize)> {
+        let operands = self.operand_types(n);
+        let of = |i: usize| operands.get(i).map(|ty: &&TensorType| ty.shape.dims());
+        let (extent, expected) = match self.op(n) {
+            Op::MatMul(op) => {
+                let (a, b) = (of(0)?, of(1)?);
+                (a.last()?.clone(), b[b.len() - if op.transpose_b { 1 } else { 2 }].known()?)
+            }
+            Op::Reshape(_) => {
+                let rows = self.ty(n.value(0)).shape.dims();
+                let [Dim::Open(_), columns @ ..] = rows else { return None };
+                let columns = columns.iter().map(Dim::known).try_fold(1, |all: usize, n| all.checked_mul(n?))?;
+                let flat: Vec<Dim> = of(0)?.iter().skip_while(|dim| dim.known() == Some(1)).skip(1).cloned().collect();
+                (Shape::count(&flat)?, columns)
+            }
+            _ => return None,
+        };
+        extent.known().is_none().then(|| (extent.expr(), expected))
     }
 
     /// `batches`: first extents are batches.
@@ -169,5 +215,11 @@ mod tests {
         // An extent must be 1.
         let removed = format!("{input}{}%y = reshape[b,4] %p", pool(20, "%x", "%p"));
         assert_eq!(extents(&removed, &[]), named(1, 32));
+        // Rows of 60 numbers, and a product with 40 of them.
+        let rows = format!("{input}%y = reshape[\"(floor(b*n/15))\",60] %x");
+        assert_eq!(extents(&rows, &[]), named(1, 15));
+        let weight = "%w: f32[40,1] = const [".to_owned() + &["1"; 40].join(",") + "]";
+        let flat = format!("%r = reshape[b,\"(4*floor(n/2))\"] %p {weight} %y = matmul(transpose_b:false) %r, %w");
+        assert_eq!(extents(&format!("{input}{}{flat}", pool(2, "%x", "%p")), &[]), named(1, 20));
     }
 }

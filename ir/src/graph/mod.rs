@@ -20,7 +20,8 @@ mod origin;
 mod same;
 
 pub use check::VerifyError;
-use check::{check, data_operand, infer_float};
+pub(crate) use check::infer_float;
+use check::{check, data_operand};
 pub use composite::Composite;
 pub use ids::{NodeId, ValueId};
 use net::Net;

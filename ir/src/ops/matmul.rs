@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Operator, QuantRule, Types, arity, broadcast, float, one, refuse, same_elem};
+use super::{Operator, QuantRule, Types, arity, broadcast, float, has_one_value, one, refuse, same_elem};
 use crate::error::TypeError;
 use crate::types::{Dim, Shape, TensorType};
 
@@ -32,6 +32,8 @@ impl Operator for MatMul {
         if self.transpose_b {
             std::mem::swap(&mut k, &mut n);
         }
+        has_one_value(operands, 0, a.len() - 1, k)?;
+        has_one_value(operands, 1, b.len() - if self.transpose_b { 1 } else { 2 }, &a[a.len() - 1])?;
         if a[a.len() - 1].agreed(k).is_none() {
             return Err(refuse(operands, 1, format!("{} rows to multiply", a[a.len() - 1])));
         }

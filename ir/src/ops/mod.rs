@@ -233,6 +233,13 @@ pub(crate) fn is_known(operands: &[&TensorType], i: usize, axis: usize, expected
     }
 }
 
+/// Fails where extent `axis` of operand `i` is open and is `expected` at one value of a symbol only, which an input has.
+pub(crate) fn has_one_value(operands: &[&TensorType], i: usize, axis: usize, expected: &Dim) -> Result<(), TypeError> {
+    let (Dim::Open(open), Some(expected)) = (&operands[i].shape.dims()[axis], expected.known()) else { return Ok(()) };
+    let error = TypeError::Extent { operand: i, ty: Box::new(operands[i].clone()), axis, expected };
+    if !open.is_computed() && error.symbol().is_some() { Err(error) } else { Ok(()) }
+}
+
 /// Refuses the element type of operand `i`.
 pub(crate) fn refuse_element(operands: &[&TensorType], i: usize, expected: &'static str) -> TypeError {
     TypeError::Element { operand: i, found: Box::new(operands[i].clone()), expected }
