@@ -497,21 +497,59 @@ fn open_extents_are_settled_or_refused_by_name() {
 /// Where a node cannot have open extents, a batch is 1, and the warning names the node.
 #[test]
 fn a_batch_is_1_where_a_node_needs_a_number() {
-    let nodes = vec![node("Squeeze", &["x"], &["y"], vec![])];
+    let nodes = vec![node("Split", &["x"], &["y"], vec![])];
     let imported = import_with(&model(11, &[-1, 1, 3], nodes, vec![]), &ImportOptions::default()).expect("imports");
-    assert_eq!(last(&imported.graph).1.shape, Shape::known(&[3]));
+    assert_eq!(last(&imported.graph).1.shape, Shape::known(&[1, 1, 3]));
     let said = told(&imported)[0];
     assert_eq!((said.code, said.severity), ("open-shape", Severity::Warning));
     assert_eq!(said.message, "input x is declared [s1,1,3]; compiled for [1,1,3]");
-    let why =
-        "with open extents it cannot be compiled: it needs known extents, and an operand is [s1,1,3] (the_Squeeze)";
+    let why = "with open extents it cannot be compiled: it needs known extents, and an operand is [s1,1,3] (the_Split)";
     assert_eq!(said.notes, [why]);
     // With a shape that asks for it, that is an error.
-    let nodes = vec![node("Squeeze", &["x"], &["y"], vec![])];
+    let nodes = vec![node("Split", &["x"], &["y"], vec![])];
     let shapes = vec![("x".into(), vec![None, Some(1), Some(3)])];
     let asked = ImportOptions { shapes, ..Default::default() };
     let errors = import_with(&model(11, &[-1, 1, 3], nodes, vec![]), &asked).expect_err("the batch is open");
     assert_eq!((errors[0].code, errors[0].notes.as_slice()), ("open-shape", [why.to_owned()].as_slice()));
+}
+
+/// Without axes the source removes those of extent 1: an open one stays, and a warning tells so.
+#[test]
+fn open_axes_stay_where_all_of_extent_1_are_removed() {
+    let nodes = vec![node("Squeeze", &["x"], &["y"], vec![])];
+    let imported = import_with(&model(11, &[-1, 1, 3], nodes, vec![]), &ImportOptions::default()).expect("imports");
+    assert_eq!(last(&imported.graph).1.shape.to_string(), "[s1,3]");
+    let said = told(&imported)[0];
+    assert_eq!((said.code, said.severity), ("assumed-extent", Severity::Warning));
+    assert_eq!(said.message, "axis 0 of f32[s1,1,3] stays: where s1 is 1, the source removes it");
+}
+
+/// An open extent that a product takes with one value only gets it, and a note tells so. A batch stays open.
+#[test]
+fn columns_of_a_product_are_as_many_as_the_rows_of_its_weight() {
+    let weight = floats("w", &[3, 2], &[1.0; 6]);
+    let nodes = vec![node("MatMul", &["x", "w"], &["y"], vec![])];
+    let imported = import_with(&model(13, &[-1, -2], nodes, vec![weight]), &ImportOptions::default()).expect("imports");
+    let shapes: Vec<_> = imported.graph.inputs().map(|v| imported.graph.ty(v).shape.to_string()).collect();
+    assert_eq!((shapes, last(&imported.graph).1.shape.to_string()), (vec!["[s1,3]".to_owned()], "[s1,2]".to_owned()));
+    let said = told(&imported)[0];
+    assert_eq!((said.code, said.message.as_str()), ("assumed-extent", "extent s2 of input x is taken to be 3"));
+}
+
+/// A layer that is no plain LSTM is a loop where its steps are not known, and the extent that its weights need is known.
+#[test]
+fn an_lstm_with_peepholes_over_open_steps_is_a_loop() {
+    let weights = |name, dims: &[i64]| floats(name, dims, &vec![0.5; dims.iter().product::<i64>() as usize]);
+    let initializer = vec![weights("w", &[1, 8, 3]), weights("r", &[1, 8, 2]), weights("p", &[1, 6])];
+    let inputs = ["x", "w", "r", "", "", "", "", "p"];
+    for direction in ["forward", "reverse"] {
+        let direction = AttributeProto { s: Some(direction.into()), ..attribute("direction", AttributeType::String) };
+        let nodes = vec![node("LSTM", &inputs, &["y"], vec![direction])];
+        let m = model(14, &[-1, 1, -2], nodes, initializer.clone());
+        let g = import_with(&m, &ImportOptions::default()).expect("imports").graph;
+        assert_eq!(last(&g).1.shape.to_string(), "[s1,1,1,2]");
+        assert_eq!(g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Loop(_))).count(), 1);
+    }
 }
 
 /// Some exporters write an end of 10^9 for the rest of an axis.

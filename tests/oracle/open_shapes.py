@@ -173,6 +173,17 @@ def recurrent(m):
     return m.op("MatMul", z, m.weight(8, 3))
 
 
+@model({"x": ("f", ["t", "i"])}, [{"t": 9, "i": 6}, {"t": 700, "i": 6}, {"t": 2, "i": 6}])
+def peepholes(m):
+    """Layers that are no plain LSTM over any number of steps, whose weights alone say how many inputs there are."""
+    x, parts = m.op("Unsqueeze", "x", [1]), []
+    for direction in "forward", "reverse":
+        y, h, c = m.op("LSTM", x, m.weight(1, 32, 6), m.weight(1, 32, 8), m.weight(1, 64), "", m.weight(1, 1, 8), m.weight(1, 1, 8),
+                       m.weight(1, 24), hidden_size=8, outputs=3, direction=direction)
+        parts.append(m.op("Add", m.op("Squeeze", y), m.op("Add", m.op("Squeeze", h, [0]), m.op("Squeeze", c, [0]))))
+    return m.op("MatMul", m.op("Concat", *parts, axis=1), m.weight(16, 3))
+
+
 @model({"x": ("f", ["b", 3, 16, 16])}, [{"b": 1}, {"b": 2}, {"b": 5}, {"b": 40}])
 def tokens(m):
     """Patches of pictures of any batch after a class token for each, windows of them that join the batch, the first."""

@@ -1,9 +1,9 @@
-//! LSTM layers that the graph's `Recurrent` operator does not support, unrolled over time.
+//! LSTM layers that the graph's `Recurrent` operator does not support: unrolled over time, or a loop over the steps.
 
-use qcc_ir::ops::{BinaryFn, Clamp, Concat, Dequantize, MatMul, Quantize, Range, Slice, UnaryFn};
-use qcc_ir::{Elem, ValueId};
+use qcc_ir::ops::{BinaryFn, Clamp, Concat, Dequantize, Extents, MatMul, Quantize, Range, Reverse, Slice, UnaryFn};
+use qcc_ir::{Dim, Elem, Graph, Shape, Tensor, TensorType, ValueId};
 
-use super::{Build, Values};
+use super::{Build, End, Values, control};
 use crate::refusal::Refusal;
 
 /// Maximum number of unrolled steps: each step takes about twenty operators.
@@ -83,7 +83,64 @@ impl Lstm {
     }
 
     /// The layer on x `[T, N, I]` with initial h and c `[N, H]`: h of each step `[T, N, H]`, the last h and the last c.
-    pub(crate) fn unrolled(&self, n: &mut impl Build, x: ValueId, states: [ValueId; 2]) -> Result<Values, Refusal> {
+    /// Few steps are unrolled, since a nested graph is not quantized.
+    pub(crate) fn run(&self, n: &mut impl Build, x: ValueId, states: [ValueId; 2]) -> Result<Values, Refusal> {
+        let shape = n.shape(x);
+        let few = shape.dims().first().and_then(Dim::known).is_some_and(|steps| steps <= MOST_STEPS);
+        let rounds = self.rounding.iter().any(|elem| elem.qparams().is_some());
+        if rounds || few && !shape.is_open() { self.unrolled(n, x, states) } else { self.repeated(n, x, states) }
+    }
+
+    /// A loop over the steps. The product of the input weights with x is computed once for all of them.
+    fn repeated(&self, n: &mut impl Build, x: ValueId, [h, c]: [ValueId; 2]) -> Result<Values, Refusal> {
+        let [weight, recurrent, bias] = self.weights;
+        let (shape, hidden) = (n.shape(x).clone(), n.dims(recurrent)?.last().copied().unwrap_or(0));
+        let [steps, batch, inputs] = shape.dims() else { return Err(Refusal::Open(shape)) };
+        let rows = steps.times(batch).ok_or_else(|| Refusal::Open(shape.clone()))?;
+        let rows = n.reshape_to(x, [rows, inputs.clone()].into_iter().collect())?;
+        let fed = n.add(MatMul { transpose_b: true }, &[rows, weight, bias])?;
+        let wide = n.shape(fed).dims()[1].clone();
+        let fed = n.reshape_to(fed, [steps.clone(), batch.clone(), wide].into_iter().collect())?;
+
+        let mut body = Graph::new("lstm");
+        let number = body.add_input("iteration", TensorType::new(Elem::I64, Shape::scalar()));
+        let [inner_h, inner_c] = [("h", h), ("c", c)].map(|(name, v)| body.add_input(name, n.ty(v).clone()));
+        let inner_fed = body.add_input("fed", n.ty(fed).clone());
+        let mut reads = Values::from_iter([fed]);
+        let mut inside = |v: ValueId| {
+            control::known_inside(n.graph(), v, &mut body).unwrap_or_else(|| {
+                reads.push(v);
+                body.add_input("", n.ty(v).clone())
+            })
+        };
+        let weights = [weight, inside(recurrent), bias];
+        let layer = Lstm { weights, peepholes: self.peepholes.map(|all| all.map(&mut inside)), ..self.clone() };
+        let mut end = End(&mut body, n.origin().clone());
+        let sums = control::slice_of_turn(&mut end, inner_fed, 0, number, self.reverse)?;
+        let product = end.add(MatMul { transpose_b: true }, &[inner_h, layer.weights[1]])?;
+        let sums = end.binary(BinaryFn::Add, sums, product)?;
+        let [next_h, next_c] = layer.step(&mut end, sums, inner_c, hidden)?;
+        let again = end.add_constant(Tensor::from_bools(Shape::scalar(), [true]));
+        for (name, v) in [("again", again), ("h", next_h), ("c", next_c), ("y", next_h)] {
+            body.add_output(name, v);
+        }
+
+        control::same_after(n.graph(), &[h, c], &body)?;
+        reads.extend(control::carriers(n, &mut [&mut body])?);
+        let most = n.add_whole(vec![steps.expr()], Extents::new())?;
+        let first = n.add_constant(Tensor::from_bools(Shape::scalar(), [true]));
+        let op = control::repeat(2, Some(steps.expr()), String::new(), body);
+        let operands: Values = [most, first, h, c].into_iter().chain(reads).collect();
+        let results = n.add_all(op, &operands)?;
+        let &[h, c, mut y] = results.as_slice() else { return Err(control::without_iterations()) };
+        if self.reverse {
+            y = n.add(Reverse { axes: Extents::from_elem(0, 1) }, &[y])?;
+        }
+        Ok(Values::from_iter([y, h, c]))
+    }
+
+    /// The layer with operators of its own for each step.
+    fn unrolled(&self, n: &mut impl Build, x: ValueId, states: [ValueId; 2]) -> Result<Values, Refusal> {
         let [weight, recurrent, bias] = self.weights;
         let (dims, hidden) = (n.dims(x)?, n.dims(recurrent)?.last().copied().unwrap_or(0));
         let (steps, batch) = (dims[0], dims[1]);

@@ -75,16 +75,11 @@ fn the_rest(old: &[Dim], others: &[Dim]) -> Option<Dim> {
 pub(crate) fn squeezed(
     n: &impl Build,
     x: ValueId,
-    axes: Option<&[i64]>,
+    axes: &[i64],
     mut assumed: impl FnMut(String),
 ) -> Result<Shape, Refusal> {
     let mut dims = n.shape(x).dims().to_vec();
-    let axes = match axes {
-        Some(axes) => count_axes(axes, dims.len())?,
-        None if n.shape(x).is_open() => return Err(Refusal::Open(n.shape(x).clone())),
-        None => (0..dims.len()).filter(|&a| dims[a] == Dim::Known(1)).collect(),
-    };
-    for &a in axes.iter().rev() {
+    for &a in count_axes(axes, dims.len())?.iter().rev() {
         let extent = dims.remove(a);
         if extent.agreed(&Dim::Known(1)).is_none() {
             return Err(Refusal::Invalid(format!("axis {a} of {} has not extent 1", n.ty(x))));
@@ -94,6 +89,18 @@ pub(crate) fn squeezed(
         }
     }
     Ok(dims.into_iter().collect())
+}
+
+/// The extents of `x` without the axes of extent 1. Open ones are assumed to be larger, which `assumed` reports.
+pub(crate) fn squeezed_all(n: &impl Build, x: ValueId, mut assumed: impl FnMut(String)) -> Shape {
+    let (ty, mut left) = (n.ty(x), Vec::new());
+    for (a, extent) in ty.shape.dims().iter().enumerate().filter(|(_, extent)| **extent != Dim::Known(1)) {
+        if extent.known().is_none() && extent.expr().bounds().0.is_none_or(|least| least <= 1) {
+            assumed(format!("axis {a} of {ty} stays: where {extent} is 1, the source removes it"));
+        }
+        left.push(extent.clone());
+    }
+    left.into_iter().collect()
 }
 
 /// The extents of `x` with axes of extent 1 at these places of the result.

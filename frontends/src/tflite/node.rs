@@ -174,11 +174,16 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(())
     }
 
+    /// Reports something about this node.
+    pub(super) fn note_here(&mut self, note: Diagnostic) {
+        self.importer.notes.push(note.at(&self.origin));
+    }
+
     /// The samples of a random result, as an input of the model.
     pub(super) fn samples(&mut self, of: Samples, shape: Shape) -> Result<ValueId, Refusal> {
         let wanted = self.importer.random_inputs;
         let (samples, note) = samples(self, wanted, of, shape)?;
-        self.importer.notes.push(note.at(&self.origin));
+        self.note_here(note);
         Ok(samples)
     }
 

@@ -59,7 +59,10 @@ fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let axes = n.attribute_or_input("axes", 13, 1)?;
     let mut notes = Vec::new();
-    let shape = movement::squeezed(n, x, axes.as_deref(), |message| notes.push(message))?;
+    let shape = match axes {
+        Some(axes) => movement::squeezed(n, x, &axes, |message| notes.push(message))?,
+        None => movement::squeezed_all(n, x, |message| notes.push(message)),
+    };
     notes.into_iter().for_each(|message| n.note_here(Diagnostic::warning(ASSUMED_EXTENT, message)));
     one(n.reshape_to(x, shape)?)
 }

@@ -174,7 +174,7 @@ fn layers(
                 let (weights, coupled, rounding) = ([w, r, b], gates.coupled, [Elem::F32, Elem::F32]);
                 let cell_limit = None;
                 let layer = Lstm { weights, peepholes, functions, coupled, clip, cell_limit, rounding, reverse };
-                layer.unrolled(n, x, [h, c])?
+                layer.run(n, x, [h, c])?
             }
             _ => n.add_all(Recurrent { cell, reverse, clip }, &operands)?,
         };

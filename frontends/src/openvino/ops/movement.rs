@@ -143,9 +143,12 @@ fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return one(computed::squeezed(n, x, axes)?);
     }
     let axes = n.optional_integers(1)?;
-    // The runtime refuses other extents as well.
     let mut assumed = 0;
-    let shape = movement::squeezed(n, x, axes.as_deref(), |_| assumed += 1)?;
+    let shape = match axes {
+        // The runtime refuses other extents as well.
+        Some(axes) => movement::squeezed(n, x, &axes, |_| assumed += 1)?,
+        None => movement::squeezed_all(n, x, |_| assumed += 1),
+    };
     n.assume(assumed);
     one(n.reshape_to(x, shape)?)
 }

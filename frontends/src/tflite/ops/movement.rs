@@ -4,6 +4,7 @@ use qcc_formats::tflite::{
     Activation, BuiltinOperator as B, Concatenation, DepthToSpace as DepthToSpaceOptions, MirrorPad, MirrorPadMode,
     Pack, Reshape as ReshapeOptions, SpaceToDepth as SpaceToDepthOptions, Split, Squeeze, Unpack,
 };
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{
     Binary, BinaryFn, Concat, DepthToSpace, Expand, Extents, Op, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth,
     Tile, Transpose,
@@ -16,7 +17,7 @@ use super::{Row, complex, positive};
 use crate::build::movement::{self, Cut};
 use crate::build::pad::{Beyond, continued, filled};
 use crate::build::{Build, Operands, Values, computed, count_axes, count_axis, extent, extents, one};
-use crate::refusal::Refusal;
+use crate::refusal::{ASSUMED_EXTENT, Refusal};
 
 pub(super) const ROWS: &[Row] = &[
     (B::BATCH_TO_SPACE_ND, batch_to_space),
@@ -78,9 +79,13 @@ fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: Squeeze = n.options()?;
     let x = n.input(0)?;
     let asked: Vec<i64> = o.squeeze_dims.iter().map(|&a| a.into()).collect();
-    let asked = Some(asked.as_slice()).filter(|axes| !axes.is_empty());
-    // The runtime refuses other extents as well.
-    let shape = movement::squeezed(n, x, asked, |_| ())?;
+    let mut notes = Vec::new();
+    let shape = match asked.is_empty() {
+        true => movement::squeezed_all(n, x, |message| notes.push(message)),
+        // The runtime refuses other extents as well.
+        false => movement::squeezed(n, x, &asked, |_| ())?,
+    };
+    notes.into_iter().for_each(|message| n.note_here(Diagnostic::warning(ASSUMED_EXTENT, message)));
     reshaped(n, x, shape)
 }
 

@@ -129,7 +129,7 @@ fn lstm_direction(
         let operands = [&[x][..], &weights, &states].concat();
         n.add_all(Recurrent { cell: Cell::Lstm, reverse, clip: None }, &operands)?
     } else {
-        layer.unrolled(n, x, states)?
+        layer.run(n, x, states)?
     };
     n.keep(kept[0], results[1])?;
     n.keep(kept[1], results[2])?;
