@@ -183,6 +183,12 @@ impl<'m> Importer<'m> {
         weights::tensor(t, self.folder)
     }
 
+    /// The elements of a message in double precision, where it has that.
+    pub(super) fn doubles(&mut self, t: &TensorProto) -> Result<Vec<f64>, Refusal> {
+        self.note(t.data_type(), true);
+        weights::doubles(t, self.folder)
+    }
+
     /// The attributes of the enclosing function call, if any.
     pub(super) fn referred(&self) -> Option<&Referred<'m>> {
         self.calls.last().map(|call| &call.referred)

@@ -195,6 +195,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.attributes.tensor(name)?.map(|t: &TensorProto| self.importer.tensor(t)).transpose()
     }
 
+    /// The elements of a tensor attribute, in double precision where the file has it.
+    pub(super) fn doubles(&mut self, name: &str) -> Result<Option<Vec<f64>>, Refusal> {
+        self.attributes.tensor(name)?.map(|t: &TensorProto| self.importer.doubles(t)).transpose()
+    }
+
     /// Adds the constant of a tensor attribute.
     pub(super) fn tensor_constant(&mut self, name: &str) -> Result<Option<ValueId>, Refusal> {
         let Some(message) = self.attributes.tensor(name)? else { return Ok(None) };

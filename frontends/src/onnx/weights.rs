@@ -99,6 +99,21 @@ pub(super) fn tensor(t: &TensorProto, folder: &Folder) -> Result<Tensor, Refusal
     without_nan(tensor)
 }
 
+/// The elements of a message of single or double precision, which is not in another file.
+pub(super) fn doubles(t: &TensorProto, folder: &Folder) -> Result<Vec<f64>, Refusal> {
+    let elements = match stored(t.data_type())? {
+        Stored::F32 => return Ok(tensor(t, folder)?.floats().iter().map(|&v| v.into()).collect()),
+        Stored::F64 => match t.raw_data.as_deref().filter(|raw| !raw.is_empty()) {
+            Some(raw) => raw.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect(),
+            None => t.double_data.clone(),
+        },
+        other => return Err(Refusal::Invalid(format!("elements of type {}", other.elem()))),
+    };
+    let expected = Shape::known(&extents(&t.dims)?).elements();
+    let found = elements.len();
+    if expected == Some(found) { Ok(elements) } else { Err(Refusal::Invalid(format!("{found} numbers of a tensor"))) }
+}
+
 /// The typed fields, each of which is used for several types (see `onnx.proto`).
 fn from_fields(ty: TensorType, stored: Stored, count: usize, t: &TensorProto) -> Result<Tensor, Refusal> {
     let found = match stored {

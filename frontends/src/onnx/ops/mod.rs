@@ -21,6 +21,7 @@ mod conv;
 mod coupling;
 mod deform;
 mod elementwise;
+mod ensemble;
 mod fused;
 mod fused_attention;
 mod grouped_attention;
@@ -56,6 +57,7 @@ const FAMILIES: [&[Row]; 29] = [
     conv::ROWS,
     deform::ROWS,
     elementwise::ROWS,
+    ensemble::ROWS,
     fused::ROWS,
     fused_attention::ROWS,
     grouped_attention::ROWS,

@@ -7,28 +7,30 @@ use super::super::node::NodeCx;
 use super::Row;
 use super::linear::{First, constant, features, label, labels, larger, transformed, two_classes};
 use crate::build::{Build, Values, extent, one};
+use crate::elements::double;
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] =
     &[("ai.onnx.ml.TreeEnsembleClassifier", tree_classifier), ("ai.onnx.ml.TreeEnsembleRegressor", tree_regressor)];
 
 /// Trees as tables of nodes. Leaves are their own children.
-struct Trees {
+pub(super) struct Trees {
     /// The first node of each tree.
-    roots: Vec<i64>,
-    features: Vec<i64>,
-    thresholds: Vec<f32>,
+    pub(super) roots: Vec<i64>,
+    pub(super) features: Vec<i64>,
+    pub(super) thresholds: Vec<f32>,
     /// Nodes whose comparison holds for missing values (NaN).
-    missing: Vec<bool>,
+    pub(super) missing: Vec<bool>,
     /// Next nodes where the comparison holds, and where it does not.
-    next: [Vec<i64>; 2],
-    compare: BinaryFn,
+    pub(super) next: [Vec<i64>; 2],
+    /// The comparison of each node; leaves have any.
+    pub(super) compare: Vec<BinaryFn>,
     /// The longest path from a root.
-    depth: usize,
+    pub(super) depth: usize,
     /// The weights of each node for all targets.
-    weights: Vec<f32>,
+    pub(super) weights: Vec<f32>,
     /// Each target has a weight in all leaves of some tree.
-    complete: bool,
+    pub(super) complete: bool,
 }
 
 impl Trees {
@@ -41,9 +43,9 @@ impl Trees {
         let places =
             [ints(&format!("{leaf}_treeids"))?, ints(&format!("{leaf}_nodeids"))?, ints(&format!("{leaf}_ids"))?];
         let tracks = ints("nodes_missing_value_tracks_true")?;
-        let thresholds = n.floats("nodes_values")?.unwrap_or_default().to_vec();
-        n.floats("nodes_hitrates")?;
-        let leaf_weights = n.floats(&format!("{leaf}_weights"))?.unwrap_or_default().to_vec();
+        let thresholds = numbers(n, "nodes_values")?;
+        numbers(n, "nodes_hitrates")?;
+        let leaf_weights = numbers(n, &format!("{leaf}_weights"))?;
         let modes = n.strings("nodes_modes")?.unwrap_or_default();
         let count = ids.len();
         let lists = [trees.len(), yes.len(), no.len(), features.len(), thresholds.len(), modes.len()];
@@ -55,20 +57,16 @@ impl Trees {
         let index: rustc_hash::FxHashMap<(i64, i64), usize> =
             trees.iter().copied().zip(ids.iter().copied()).enumerate().map(|(i, key)| (key, i)).collect();
         let at = |tree: i64, node: i64| index.get(&(tree, node)).copied().ok_or_else(invalid);
-        let mut inner = modes.iter().filter(|&&mode| mode != "LEAF");
-        let mode = inner.next().copied().unwrap_or("BRANCH_LEQ");
-        if inner.any(|&other| other != mode) {
-            return Err(Refusal::Unsupported("trees with several kinds of comparisons are not supported".into()));
-        }
-        let compare = match mode {
-            "BRANCH_LEQ" => BinaryFn::LessEqual,
-            "BRANCH_LT" => BinaryFn::Less,
-            "BRANCH_GTE" => BinaryFn::GreaterEqual,
-            "BRANCH_GT" => BinaryFn::Greater,
-            "BRANCH_EQ" => BinaryFn::Equal,
-            "BRANCH_NEQ" => BinaryFn::NotEqual,
-            other => return Err(Refusal::Unsupported(format!("comparison {other} is not supported"))),
+        let compare = |mode: &&str| match *mode {
+            "BRANCH_LEQ" | "LEAF" => Ok(BinaryFn::LessEqual),
+            "BRANCH_LT" => Ok(BinaryFn::Less),
+            "BRANCH_GTE" => Ok(BinaryFn::GreaterEqual),
+            "BRANCH_GT" => Ok(BinaryFn::Greater),
+            "BRANCH_EQ" => Ok(BinaryFn::Equal),
+            "BRANCH_NEQ" => Ok(BinaryFn::NotEqual),
+            other => Err(Refusal::Unsupported(format!("comparison {other} is not supported"))),
         };
+        let compare = modes.iter().map(compare).collect::<Result<Vec<_>, _>>()?;
         let leaves: Vec<bool> = modes.iter().map(|&mode| mode == "LEAF").collect();
         let mut next = [vec![0i64; count], vec![0i64; count]];
         let mut has_parent = vec![false; count];
@@ -87,17 +85,22 @@ impl Trees {
             let target = usize::try_from(places[2][i]).ok().and_then(|t| t.checked_sub(first));
             let target = target.filter(|&t| t < targets).ok_or_else(invalid)?;
             let place = at(places[0][i], places[1][i])? * targets + target;
-            weights[place] += weight;
+            weights[place] += double(weight)?;
             weighted[place] = true;
         }
-        let tracked = |i: usize| tracks.get(i).is_some_and(|&t| t != 0) || compare == BinaryFn::NotEqual;
+        let tracked = |i: usize| tracks.get(i).is_some_and(|&t| t != 0) || compare[i] == BinaryFn::NotEqual;
         let missing: Vec<bool> = (0..count).map(|i| !leaves[i] && tracked(i)).collect();
         let complete = complete(&trees, &leaves, &weighted, targets);
+        let thresholds = thresholds
+            .iter()
+            .zip(&compare)
+            .map(|(&value, &compare)| threshold(value, compare))
+            .collect::<Result<_, _>>()?;
         Ok(Trees { roots, features, thresholds, missing, next, compare, depth, weights, complete })
     }
 
     /// The weights of the leaves of `x` `[N, F]` in all trees: `[N, trees, targets]`.
-    fn leaves(&self, n: &mut NodeCx<'_, '_>, x: ValueId, targets: usize) -> Result<ValueId, Refusal> {
+    pub(super) fn leaves(&self, n: &mut NodeCx<'_, '_>, x: ValueId, targets: usize) -> Result<ValueId, Refusal> {
         let (count, trees) = (self.features.len(), self.roots.len());
         let table = |n: &mut NodeCx<'_, '_>, values: &[i64]| {
             n.add_constant(Tensor::from_vec(Shape::known(&[values.len()]), values.to_vec()))
@@ -115,7 +118,7 @@ impl Trees {
             let feature = n.add(Gather { axis: 0 }, &[features, at])?;
             let value = n.add(GatherElements { axis: 1 }, &[x, feature])?;
             let threshold = n.add(Gather { axis: 0 }, &[thresholds, at])?;
-            let holds = n.binary(self.compare, value, threshold)?;
+            let holds = self.compared(n, at, value, threshold)?;
             // Runtimes differ in comparisons with NaN, but for equality.
             let known = n.binary(BinaryFn::Equal, value, value)?;
             let holds = match missing {
@@ -131,6 +134,53 @@ impl Trees {
         let weights = constant(n, &[count, targets], self.weights.clone());
         n.add(Gather { axis: 0 }, &[weights, at])
     }
+
+    /// Whether the comparisons of the nodes `at` hold.
+    fn compared(
+        &self,
+        n: &mut NodeCx<'_, '_>,
+        at: ValueId,
+        value: ValueId,
+        threshold: ValueId,
+    ) -> Result<ValueId, Refusal> {
+        let mut kinds: Vec<BinaryFn> = Vec::new();
+        for (i, &kind) in self.compare.iter().enumerate() {
+            if self.next[0][i] != i as i64 && !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        let mut holds = n.binary(kinds.first().copied().unwrap_or(BinaryFn::LessEqual), value, threshold)?;
+        for &kind in kinds.iter().skip(1) {
+            let marks = self.compare.iter().map(|&other| other == kind);
+            let marks = n.add_constant(Tensor::from_bools(Shape::known(&[self.compare.len()]), marks));
+            let marked = n.add(Gather { axis: 0 }, &[marks, at])?;
+            let other = n.binary(kind, value, threshold)?;
+            holds = n.add(Select {}, &[marked, other, holds])?;
+        }
+        Ok(holds)
+    }
+}
+
+/// The numbers of an attribute, in single or double precision.
+fn numbers(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Vec<f64>, Refusal> {
+    let doubles = n.doubles(&format!("{name}_as_tensor"))?;
+    let singles = n.floats(name)?.unwrap_or_default();
+    Ok(doubles.unwrap_or_else(|| singles.iter().map(|&v| v.into()).collect()))
+}
+
+/// The number of single precision with which a comparison of one gives what `threshold` gives: the next one below, where numbers
+/// up to it are told from those above, else the next one above.
+pub(super) fn threshold(threshold: f64, compare: BinaryFn) -> Result<f32, Refusal> {
+    let nearest = threshold as f32;
+    let exact = f64::from(nearest);
+    Ok(match compare {
+        BinaryFn::LessEqual | BinaryFn::Greater if exact > threshold => nearest.next_down(),
+        BinaryFn::Less | BinaryFn::GreaterEqual if exact < threshold => nearest.next_up(),
+        BinaryFn::Equal | BinaryFn::NotEqual if exact != threshold => {
+            return Err(Refusal::Unsupported(format!("no number of single precision equals {threshold}")));
+        }
+        _ => nearest,
+    })
 }
 
 /// True if each target has a weight in all leaves of some tree; `weighted` is `[nodes, targets]`.
@@ -143,7 +193,7 @@ fn complete(trees: &[i64], leaves: &[bool], weighted: &[bool], targets: usize) -
 }
 
 /// The length of the longest path from a root; `None` if a path does not end.
-fn depth(roots: &[i64], next: &[Vec<i64>; 2], leaves: &[bool]) -> Option<usize> {
+pub(super) fn depth(roots: &[i64], next: &[Vec<i64>; 2], leaves: &[bool]) -> Option<usize> {
     let (mut level, mut depth): (Vec<usize>, usize) = (roots.iter().map(|&r| r as usize).collect(), 0);
     loop {
         let inner = level.iter().filter(|&&i| !leaves[i]);
@@ -161,7 +211,10 @@ fn depth(roots: &[i64], next: &[Vec<i64>; 2], leaves: &[bool]) -> Option<usize> 
 
 /// `y` plus the base values. A target to which no leaf contributes has none.
 fn base(n: &mut NodeCx<'_, '_>, y: ValueId, targets: usize, complete: bool) -> Result<ValueId, Refusal> {
-    let Some(base) = n.floats("base_values")?.filter(|b| !b.is_empty()) else { return Ok(y) };
+    let base = numbers(n, "base_values")?;
+    if base.is_empty() {
+        return Ok(y);
+    }
     if !complete {
         let message = "base values of results that not all leaves of a tree contribute to are not supported";
         return Err(Refusal::Unsupported(message.into()));
@@ -169,7 +222,8 @@ fn base(n: &mut NodeCx<'_, '_>, y: ValueId, targets: usize, complete: bool) -> R
     if base.len() != targets {
         return Err(Refusal::Invalid(format!("{} base values for {targets} results", base.len())));
     }
-    let base = constant(n, &[targets], base.to_vec());
+    let base = base.into_iter().map(double).collect::<Result<_, _>>()?;
+    let base = constant(n, &[targets], base);
     n.binary(BinaryFn::Add, y, base)
 }
 
@@ -200,8 +254,8 @@ fn tree_classifier(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Some(&first @ (0 | 1)) if classes == 2 && used.len() == 1 => (first as usize, 1),
         _ => (0, classes),
     };
-    let based = n.floats("base_values")?.is_some_and(|b| !b.is_empty());
-    let positive = n.floats("class_weights")?.unwrap_or_default().iter().all(|&w| w >= 0.0);
+    let based = !numbers(n, "base_values")?.is_empty();
+    let positive = numbers(n, "class_weights")?.iter().all(|&w| w >= 0.0);
     let trees = Trees::read(n, "class", first, scored)?;
     if classes < 2 || classes == 2 && based && (scored == 2 || first == 1) {
         let message = format!("a classifier of {classes} classes with base values for class 1 is not supported");
@@ -232,4 +286,26 @@ fn tree_classifier(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         label(n, y, labels)?
     };
     Ok(Values::from_iter([label, transformed(n, y)?]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Comparisons of numbers of single precision give what they give with a threshold of double precision.
+    #[test]
+    fn thresholds_of_double_precision_are_exact_for_single_precision() {
+        for t in [0.1, -0.1, 0.3, 1.0, 1.0 + f64::EPSILON, 16_777_217.0, 1e300, -1e300, 1.0000000180025095e-35] {
+            let near = t as f32;
+            for x in [near, near.next_up(), near.next_down(), f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN] {
+                let wide = f64::from(x);
+                assert_eq!(x <= threshold(t, BinaryFn::LessEqual).unwrap(), wide <= t, "{x} <= {t}");
+                assert_eq!(x < threshold(t, BinaryFn::Less).unwrap(), wide < t, "{x} < {t}");
+                assert_eq!(x >= threshold(t, BinaryFn::GreaterEqual).unwrap(), wide >= t, "{x} >= {t}");
+                assert_eq!(x > threshold(t, BinaryFn::Greater).unwrap(), wide > t, "{x} > {t}");
+            }
+        }
+        assert!(threshold(0.1, BinaryFn::Equal).is_err());
+        assert_eq!(threshold(0.5, BinaryFn::Equal).unwrap(), 0.5);
+    }
 }
