@@ -15,7 +15,7 @@ use crate::lower::lower;
 use crate::open_batch::OpenBatch;
 use crate::pass::{Context, Pass, PassError};
 use crate::precision::{HalfValues, HalfWeights};
-use crate::quantize::{self, Activations, CompleteQdq, ImportQdq, Quantize, SpellQdq};
+use crate::quantize::{self, Activations, CompleteQdq, Dynamic, ImportQdq, Quantize, SpellQdq};
 use crate::simplify::{simplify, tidy};
 
 /// A section of the pipeline. Each stage establishes what the next one relies on.
@@ -178,7 +178,12 @@ impl Pipeline {
         {
             p.push(Stage::Quantize, CompleteQdq(options.clone()));
         }
-        p.push(Stage::Quantize, ImportQdq { interface: settings.interface.clone() });
+        let dynamic = match &settings.numbers {
+            Numbers::Quantized(options) => options.dynamic,
+            // The numbers are those of the source.
+            Numbers::Source | Numbers::HalfWeights | Numbers::HalfValues => Dynamic::Never,
+        };
+        p.push(Stage::Quantize, ImportQdq { interface: settings.interface.clone(), dynamic });
         match &settings.numbers {
             Numbers::Quantized(options) => p.push(Stage::Quantize, Quantize(options.clone())),
             Numbers::HalfValues => p.push(Stage::Quantize, HalfValues { interface: settings.interface.clone() }),

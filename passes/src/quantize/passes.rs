@@ -3,7 +3,7 @@
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 
-use super::{Activations, Interfaces, Options, Quantized, complete, import_qdq, quantize, spell};
+use super::{Activations, Dynamic, Interfaces, Options, Quantized, complete, import_qdq, quantize, spell};
 use crate::calibrate::CalibrationTable;
 use crate::pass::{Context, Given, Pass, PassError};
 
@@ -81,6 +81,8 @@ impl Pass for CompleteQdq {
 pub struct ImportQdq {
     /// The element types of inputs and outputs that are floats in the graph.
     pub interface: Interfaces,
+    /// When products quantize activations at run time that are floats in the source.
+    pub dynamic: Dynamic,
 }
 
 impl Pass for ImportQdq {
@@ -93,7 +95,7 @@ impl Pass for ImportQdq {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        import_qdq(g, cx, &self.interface)?.take_place(g, cx);
+        import_qdq(g, cx, &self.interface, self.dynamic)?.take_place(g, cx);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use qcc_ir::{Elem, Graph, NodeId, Origin, QuantParams, StorageType, Tensor, Valu
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::kernels::weights;
-use super::{Interface, Interfaces, Quantized};
+use super::{Dynamic, Interface, Interfaces, Quantized};
 use crate::{Context, PassError};
 
 mod bounds;
@@ -29,14 +29,21 @@ pub fn is_quantized(g: &Graph) -> bool {
 
 /// Quantizes as many nodes of the QDQ graph `g`, which is lowered to the target, as the target's kernels allow. Scales
 /// and zero points are those of the graph; nothing is calibrated. `interface` applies to inputs and outputs that are
-/// floats in `g`; others keep their type.
+/// floats in `g`; others keep their type. With [`Dynamic::Never`] products quantize their activations at run time only where the model
+/// does; weights for which there are no other kernels are dequantized by nodes of their own.
 ///
 /// # Errors
 /// If a node cannot be created, with its name, or if a bug of the pass leaves a graph that does not verify.
-pub fn import_qdq(g: &Graph, cx: &mut Context<'_>, interface: &Interfaces) -> Result<Quantized, PassError> {
+pub fn import_qdq(
+    g: &Graph,
+    cx: &mut Context<'_>,
+    interface: &Interfaces,
+    dynamic: Dynamic,
+) -> Result<Quantized, PassError> {
     let mut a = QdqImporter {
         g: g.clone(),
         target: cx.target,
+        dynamic,
         became: FxHashMap::default(),
         wide: FxHashSet::default(),
         dead: FxHashSet::default(),
@@ -70,6 +77,8 @@ const MOST_REPLACEMENTS: usize = 8;
 struct QdqImporter<'a> {
     g: Graph,
     target: &'a Target,
+    /// When kernels may quantize activations that are floats.
+    dynamic: Dynamic,
     /// Float values and the quantized values that replace them.
     became: FxHashMap<ValueId, ValueId>,
     /// Float values whose quantization was wider than the target supports.

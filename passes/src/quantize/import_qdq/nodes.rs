@@ -3,6 +3,7 @@
 use qcc_ir::ops::{Op, QuantRule};
 use qcc_ir::{Affine, Elem, Graph, NodeId, Operands, QuantParams, StorageType, Tensor, ValueId};
 
+use super::super::Dynamic;
 use super::super::qparams::fixed_qparams;
 use super::super::weights::{bias_qparams, constant_qparams};
 use super::{QdqImporter, with_storage};
@@ -143,9 +144,10 @@ impl QdqImporter<'_> {
     fn weight_only(&mut self, n: NodeId, weight: Option<Tensor>) -> Result<(), PassError> {
         let kernel = self.target.kernel_of(&self.g, n).and_then(|kernel| kernel.weights);
         let (Some(kernel), Some(w)) = (kernel, weight) else { return Ok(()) };
-        // The kernel would quantize activations again that the model quantizes already.
+        // The kernel would quantize activations again that the model quantizes already, or those that it has as floats.
         let x = self.g.operands(n)[0];
-        if kernel.dynamic_beside(w.ty()).is_some() && self.is_quantized_in_model(x) {
+        let floats = self.dynamic == Dynamic::Never && !matches!(self.g.producer(x), Op::DynamicQuantize(_));
+        if kernel.dynamic_beside(w.ty()).is_some() && (floats || self.is_quantized_in_model(x)) {
             return Ok(());
         }
         let w = match (w.ty().elem.qparams().and_then(QuantParams::tensor_map), kernel.axis) {

@@ -6,7 +6,7 @@ use qcc_ir::testing::inputs_for;
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Graph, StorageType, Tensor};
 
-use super::super::Interface;
+use super::super::{Dynamic, Interface};
 use super::{import_qdq, is_quantized};
 use crate::Context;
 use crate::simplify::tests::{row, target};
@@ -26,7 +26,7 @@ fn shown(g: &Graph, interface: Interface, most: f32) -> String {
     assert!(is_quantized(g));
     let target = target();
     let mut cx = Context::new(&target);
-    let imported = import_qdq(g, &mut cx, &interface.into()).unwrap().graph;
+    let imported = import_qdq(g, &mut cx, &interface.into(), Dynamic::Needed).unwrap().graph;
     if interface == Interface::Float {
         for seed in 0..4 {
             let run = |g: &Graph| Executor::new(g).run(&inputs_for(g, seed), &mut |_, _| {}).unwrap();
@@ -95,6 +95,29 @@ fn weights_stay_quantized_and_other_constants_are_dequantized() {
     insta::assert_snapshot!(shown(&g, Interface::Float, 0.02));
 }
 
+/// Activations that are floats in the model stay floats where nothing else is asked for: the kernel for quantized weights would
+/// round them.
+#[test]
+fn weights_are_dequantized_where_the_kernel_would_round_activations() {
+    let graph = |x: &str| {
+        graph(&format!(
+            "%w: i8<axis 0: 0.5,0.25>[2,32] = const [{}] %f = reshape[1,32] %x
+             %d: f32[1,32] = dynamic_quantize(granularity:Groups(1)) %f %wd = dequantize %w
+             %y = matmul(transpose_b:true) %{x}, %wd output y = %y",
+            (0..64).map(|i| i.to_string()).collect::<Vec<_>>().join(",")
+        ))
+    };
+    let target = target();
+    let weight = |x: &str, dynamic| {
+        let g = import_qdq(&graph(x), &mut Context::new(&target), &Interface::Float.into(), dynamic).unwrap().graph;
+        let product = g.order().into_iter().find(|&n| matches!(g.op(n), qcc_ir::ops::Op::MatMul(_))).unwrap();
+        g.operand_types(product)[1].elem.qparams().is_some()
+    };
+    assert!(weight("f", Dynamic::Needed));
+    assert!(!weight("f", Dynamic::Never));
+    assert!(weight("d", Dynamic::Never));
+}
+
 #[test]
 fn unsupported_quantization_is_removed_with_a_warning() {
     let body = "%w: i8<0.01:5>[2,2,1,1] = const [50,-25,100,12]  %wd = dequantize %w
@@ -110,7 +133,7 @@ fn integer_outputs_keep_their_storage() {
     let g = graph(&format!("{CONV} %q: u8<0.012:0>[1,2,4,4] = quantize %r  output q = %q"));
     let target = target();
     let mut cx = Context::new(&target);
-    let imported = import_qdq(&g, &mut cx, &Interface::Float.into()).unwrap().graph;
+    let imported = import_qdq(&g, &mut cx, &Interface::Float.into(), Dynamic::Needed).unwrap().graph;
     let run = |g: &Graph| -> Vec<Tensor> { Executor::new(g).run(&inputs_for(g, 1), &mut |_, _| {}).unwrap() };
     let (a, b) = (run(&g), run(&imported));
     assert_eq!(a[0].ty(), b[0].ty());
@@ -122,7 +145,8 @@ fn integer_outputs_keep_their_storage() {
 #[test]
 fn decisions_of_a_quantized_model() {
     let why = |target: &Target, g: &Graph, name: &str| {
-        let decisions = import_qdq(g, &mut Context::new(target), &Interface::Float.into()).unwrap().decisions;
+        let decisions =
+            import_qdq(g, &mut Context::new(target), &Interface::Float.into(), Dynamic::Needed).unwrap().decisions;
         let found = decisions.iter().find(|d| d.origin.path() == name);
         found.map_or_else(|| panic!("{name} in {decisions:?}"), |d| format!("{}: {}", d.form, d.reason))
     };
