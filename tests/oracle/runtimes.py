@@ -80,14 +80,14 @@ class OpenVino:
         core = openvino.Core()
         model = core.read_model(path)
         self.compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        # The compiled model's outputs have names of fused operations as well.
+        # The compiled model's inputs and outputs have names of fused operations as well.
+        self.inputs = [i.get_any_name() for i in model.inputs]
         self.names = [o.get_any_name() for o in model.outputs]
 
     def run(self, sample):
         fed = {}
-        for port in self.compiled.inputs:
+        for name, port in zip(self.inputs, self.compiled.inputs):
             extents = [d.get_length() if d.is_static else -1 for d in port.get_partial_shape()]
-            array = turned(sample[port.get_any_name()], extents)
-            fed[port.get_any_name()] = array.astype(port.get_element_type().to_dtype())
+            fed[name] = turned(sample[name], extents).astype(port.get_element_type().to_dtype())
         found = self.compiled(fed)
         return [found[port] for port in self.compiled.outputs]
