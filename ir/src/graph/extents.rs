@@ -100,11 +100,11 @@ impl Graph {
         })
     }
 
-    /// The known symbols, and the least values at which matrix products have as many columns as their weights have rows, and
-    /// at which flattened rows are whole ones. Several symbols that only together say so have one value.
+    /// The known symbols, and the least values at which matrix products have as many columns as their weights have rows,
+    /// flattened rows are whole ones, and extents are those of what they are combined with. Several symbols that only together say so have one value.
     fn wanted_extents(&self, known: &Symbols) -> Symbols {
         let mut wanted = known.clone();
-        for (extent, expected) in self.order().into_iter().filter_map(|n| self.wanted(n)) {
+        for (extent, expected) in self.order().into_iter().flat_map(|n| self.wanted(n)) {
             let mut open = BTreeSet::new();
             extent.for_each_symbol(&mut |name, _| _ = open.insert(Arc::clone(name)));
             let open: Vec<_> = open.into_iter().filter(|name| !wanted.contains_key(name)).collect();
@@ -117,25 +117,33 @@ impl Graph {
         wanted
     }
 
-    /// An open extent and the number that it must be for a node.
-    fn wanted(&self, n: NodeId) -> Option<(Expr, usize)> {
+    /// Open extents and the numbers that they must be for a node.
+    fn wanted(&self, n: NodeId) -> Vec<(Expr, usize)> {
         let operands = self.operand_types(n);
-        let of = |i: usize| operands.get(i).map(|ty: &&TensorType| ty.shape.dims());
-        let (extent, expected) = match self.op(n) {
+        let of = |i: usize| operands.get(i).map_or(&[][..], |ty| ty.shape.dims());
+        let pairs: Vec<(Dim, Option<usize>)> = match self.op(n) {
             Op::MatMul(op) => {
-                let (a, b) = (of(0)?, of(1)?);
-                (a.last()?.clone(), b[b.len() - if op.transpose_b { 1 } else { 2 }].known()?)
+                let rows = of(1).iter().rev().nth(usize::from(!op.transpose_b)).and_then(Dim::known);
+                of(0).last().map(|columns| (columns.clone(), rows)).into_iter().collect()
             }
-            Op::Reshape(_) => {
-                let rows = self.ty(n.value(0)).shape.dims();
-                let [Dim::Open(_), columns @ ..] = rows else { return None };
-                let columns = columns.iter().map(Dim::known).try_fold(1, |all: usize, n| all.checked_mul(n?))?;
-                let flat: Vec<Dim> = of(0)?.iter().skip_while(|dim| dim.known() == Some(1)).skip(1).cloned().collect();
-                (Shape::count(&flat)?, columns)
+            Op::Reshape(_) => match self.ty(n.value(0)).shape.dims() {
+                [Dim::Open(_), columns @ ..] => {
+                    let flat = of(0).iter().skip_while(|dim| dim.known() == Some(1)).skip(1).cloned();
+                    let flat = Shape::count(&flat.collect::<Vec<Dim>>());
+                    let columns = columns.iter().map(Dim::known).try_fold(1, |all: usize, n| all.checked_mul(n?));
+                    flat.map(|flat| (flat, columns)).into_iter().collect()
+                }
+                _ => Vec::new(),
+            },
+            Op::Binary(_) => {
+                let last_first = || of(0).iter().rev().zip(of(1).iter().rev());
+                let broadcast = |(a, b): (&Dim, &Dim)| (a.clone(), b.known().filter(|&n| n > 1));
+                last_first().map(broadcast).chain(last_first().map(|(a, b)| broadcast((b, a)))).collect()
             }
-            _ => return None,
+            _ => Vec::new(),
         };
-        extent.known().is_none().then(|| (extent.expr(), expected))
+        let open = pairs.into_iter().filter(|(extent, _)| extent.known().is_none());
+        open.filter_map(|(extent, expected)| Some((extent.expr(), expected?))).collect()
     }
 
     /// `batches`: first extents are batches.
@@ -218,6 +226,8 @@ mod tests {
         // Rows of 60 numbers, and a product with 40 of them.
         let rows = format!("{input}%y = reshape[\"(floor(b*n/15))\",60] %x");
         assert_eq!(extents(&rows, &[]), named(1, 15));
+        let sum = format!("{input}%c: f32[4,3] = const [1,2,3,4,5,6,7,8,9,10,11,12] %y = binary(f:Add) %x, %c");
+        assert_eq!(extents(&sum, &[]), named(1, 3));
         let weight = "%w: f32[40,1] = const [".to_owned() + &["1"; 40].join(",") + "]";
         let flat = format!("%r = reshape[b,\"(4*floor(n/2))\"] %p {weight} %y = matmul(transpose_b:false) %r, %w");
         assert_eq!(extents(&format!("{input}{}{flat}", pool(2, "%x", "%p")), &[]), named(1, 20));
