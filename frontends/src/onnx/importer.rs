@@ -186,7 +186,7 @@ impl<'m> Importer<'m> {
     /// The elements of a message in double precision, where it has that.
     pub(super) fn doubles(&mut self, t: &TensorProto) -> Result<Vec<f64>, Refusal> {
         self.note(t.data_type(), true);
-        weights::doubles(t, self.folder)
+        weights::doubles(t)
     }
 
     /// The attributes of the enclosing function call, if any.

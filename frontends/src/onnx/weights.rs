@@ -99,15 +99,15 @@ pub(super) fn tensor(t: &TensorProto, folder: &Folder) -> Result<Tensor, Refusal
     without_nan(tensor)
 }
 
-/// The elements of a message of single or double precision, which is not in another file.
-pub(super) fn doubles(t: &TensorProto, folder: &Folder) -> Result<Vec<f64>, Refusal> {
-    let elements = match stored(t.data_type())? {
-        Stored::F32 => return Ok(tensor(t, folder)?.floats().iter().map(|&v| v.into()).collect()),
-        Stored::F64 => match t.raw_data.as_deref().filter(|raw| !raw.is_empty()) {
-            Some(raw) => raw.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect(),
-            None => t.double_data.clone(),
-        },
-        other => return Err(Refusal::Invalid(format!("elements of type {}", other.elem()))),
+/// The elements of a message of single or double precision, which is not in another file. NaN is among the values.
+pub(super) fn doubles(t: &TensorProto) -> Result<Vec<f64>, Refusal> {
+    let raw = t.raw_data.as_deref().filter(|raw| !raw.is_empty());
+    let elements: Vec<f64> = match (stored(t.data_type())?, raw) {
+        (Stored::F32, Some(raw)) => raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes).into()).collect(),
+        (Stored::F32, None) => t.float_data.iter().map(|&v| v.into()).collect(),
+        (Stored::F64, Some(raw)) => raw.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect(),
+        (Stored::F64, None) => t.double_data.clone(),
+        (other, _) => return Err(Refusal::Invalid(format!("elements of type {}", other.elem()))),
     };
     let expected = Shape::known(&extents(&t.dims)?).elements();
     let found = elements.len();

@@ -226,8 +226,10 @@ mod tests {
         // Rows of 60 numbers, and a product with 40 of them.
         let rows = format!("{input}%y = reshape[\"(floor(b*n/15))\",60] %x");
         assert_eq!(extents(&rows, &[]), named(1, 15));
-        let sum = format!("{input}%c: f32[4,3] = const [1,2,3,4,5,6,7,8,9,10,11,12] %y = binary(f:Add) %x, %c");
-        assert_eq!(extents(&sum, &[]), named(1, 3));
+        // Numbers that are added to others, where a window of them is too narrow at 1.
+        let few = pool(2, "%x", "%p") + "%r = reduce(f:Sum,axes:[2],keep:true) %p ";
+        let sum = format!("{input}{few}%c: f32[4,3] = const [1,2,3,4,5,6,7,8,9,10,11,12] %s = binary(f:Add) %x, %c ");
+        assert_eq!(extents(&format!("{sum}%y = binary(f:Add) %s, %r"), &[]), named(1, 3));
         let weight = "%w: f32[40,1] = const [".to_owned() + &["1"; 40].join(",") + "]";
         let flat = format!("%r = reshape[b,\"(4*floor(n/2))\"] %p {weight} %y = matmul(transpose_b:false) %r, %w");
         assert_eq!(extents(&format!("{input}{}{flat}", pool(2, "%x", "%p")), &[]), named(1, 20));

@@ -5,7 +5,7 @@ use qcc_ir::ops::{BinaryFn, ReduceFn, Softmax, UnaryFn};
 use super::super::node::NodeCx;
 use super::Row;
 use super::linear::{features, missing};
-use super::trees::{Trees, depth, threshold};
+use super::trees::{Trees, depth};
 use crate::build::{Build, Values, extent, one};
 use crate::elements::double;
 use crate::refusal::Refusal;
@@ -129,8 +129,8 @@ fn read(n: &mut NodeCx<'_, '_>, targets: usize) -> Result<Trees, Refusal> {
         let target = usize::try_from(target).ok().filter(|&target| target < targets).ok_or_else(invalid)?;
         weights[(nodes + leaf) * targets + target] = double(weight)?;
     }
-    let thresholds = thresholds.into_iter().zip(&compare).map(|(value, &compare)| threshold(value, compare));
-    let thresholds = thresholds.collect::<Result<_, _>>()?;
+    // Features are rounded to single precision in the same way, which keeps their order.
+    let thresholds = thresholds.into_iter().map(|value| value as f32).collect();
     let tracked = |i: usize| tracks.get(i).is_some_and(|&t| t != 0) || compare[i] == BinaryFn::NotEqual;
     let missing = (0..features.len()).map(|i| !is_leaf[i] && tracked(i)).collect();
     Ok(Trees { roots, features, thresholds, missing, next, compare, depth, weights, complete: true })

