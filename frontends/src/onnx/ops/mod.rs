@@ -48,7 +48,7 @@ mod window;
 /// An operator name, with its domain unless it is the standard one, and its import function.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 29] = [
+const FAMILIES: [&[Row]; 30] = [
     attention::ROWS,
     blocks::ROWS,
     boxes::ROWS,
