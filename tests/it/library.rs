@@ -173,7 +173,8 @@ fn shares(report: &qcc::Report) -> (f64, f64) {
     quality.map_or((0.0, 0.0), |q| (q.integer_share, q.weights_share + q.run_time_share))
 }
 
-/// Weights that alone lie on integers in a model, of whatever format, stay so unless another precision is asked for.
+/// Weights that alone lie on integers in a model, of whatever format, stay so in the file unless another precision is asked
+/// for.
 #[test]
 fn integer_weights_stay_integers() {
     let folder = tempfile::tempdir().unwrap();
@@ -193,7 +194,11 @@ fn integer_weights_stay_integers() {
         for &target in Format::ALL {
             let name = format!("{} to {target:?}", source.display());
             let (kept, length, precision) = compiled(target, &|options| options);
-            assert_eq!((kept, precision), ((0.0, 1.0), Precision::W8A32), "{name}");
+            // TFLite's kernels for integer weights round the activations, too. Where the source has these as floats, the
+            // weights are dequantized first.
+            let rounds = source.extension().is_some_and(|e| e == "tflite");
+            let share = if target == Format::Tflite && !rounds { 0.0 } else { 1.0 };
+            assert_eq!((kept, precision), ((0.0, share), Precision::W8A32), "{name}");
             assert!(length < 130_000, "{name}: {length} bytes");
             let asked = |precision| {
                 move |options: Options| {

@@ -206,8 +206,8 @@ fn what_does_not_fit_is_refused() {
     // Other inputs.
     let mut wide = mixed(0);
     let graph = wide.graph.as_mut().unwrap();
-    graph.input = vec![value("x", &[1, 3, 8, 0])];
-    graph.output = vec![value("y", &[1, 4, 6, 0]), value("h", &[0, 1, 1, 8])];
+    graph.input = vec![value("x", &[1, 3, 0, 8])];
+    graph.output = vec![value("y", &[1, 4, 0, 6]), value("h", &[0, 1, 1, 8])];
     fs::write(at.join("wide.onnx"), wide.encode_to_vec()).unwrap();
     let shaped =
         ["wide.onnx", "--shape", "x=1,3,8,8", "--to", "onnx", "--int8", "-q", "--stats", "a.qstats", "-o", "w.onnx"];
@@ -215,7 +215,7 @@ fn what_does_not_fit_is_refused() {
     let refused = use_of("wide.onnx", "a.qstats");
     assert!(
         refused.contains("error[other-model]")
-            && refused.contains("inputs x: f32[1,3,8,8]; this one has x: f32[1,3,8,n]"),
+            && refused.contains("inputs x: f32[1,3,8,8]; this one has x: f32[1,3,n,8]"),
         "{refused}"
     );
 

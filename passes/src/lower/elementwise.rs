@@ -5,6 +5,7 @@ use qcc_ir::{Elem, NodeId, ValueId};
 
 use super::build::{Build, Built};
 use crate::Skip;
+use crate::pattern::when;
 
 pub(super) fn unary(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::Unary(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
@@ -61,6 +62,8 @@ pub(super) fn unary(b: &mut Build<'_>, node: NodeId) -> Built {
             b.binary(BinaryFn::Atan2, across, along)
         }
         UnaryFn::Atan => {
+            // One that an angle was decomposed to would become an angle again.
+            when(b.g.composite(node).is_none()).map_err(|_| Skip::because("it has no arc tangent"))?;
             let one = b.scalar(1.0, x)?;
             b.binary(BinaryFn::Atan2, x, one)
         }
