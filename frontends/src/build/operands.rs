@@ -24,6 +24,11 @@ pub(crate) trait Operands: Build + Sized {
         }
     }
 
+    /// The first number of the constant at operand `i`, if given.
+    fn optional_number(&mut self, i: usize) -> Result<Option<f32>, Refusal> {
+        Ok(self.optional_constant(i)?.and_then(|t| t.floats().first().copied()))
+    }
+
     /// The constant integers at operand `i`, if given.
     fn optional_integers(&mut self, i: usize) -> Result<Option<Vec<i64>>, Refusal> {
         let Some(t) = self.optional_constant(i)? else { return Ok(None) };

@@ -12,16 +12,11 @@ pub(super) const ROWS: &[Row] = &[("NonMaxSuppression", non_max_suppression), ("
 fn non_max_suppression(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (mut corners, scores) = (n.input(0)?, n.input(1)?);
     let most = n.optional_integers(2)?.and_then(|most| most.first().copied()).unwrap_or(0);
-    let (overlap, score) = (number(n, 3)?.unwrap_or(0.0), number(n, 4)?);
+    let (overlap, score) = (n.optional_number(3)?.unwrap_or(0.0), n.optional_number(4)?);
     if n.flag("center_point_box", false)? {
         corners = boxes::of_centre(n, corners)?;
     }
     one(boxes::suppressed(n, [corners, scores], most, overlap, score)?)
-}
-
-/// The number at input `i`, if given.
-fn number(n: &mut NodeCx<'_, '_>, i: usize) -> Result<Option<f32>, Refusal> {
-    Ok(n.optional_constant(i)?.and_then(|t| t.floats().first().copied()))
 }
 
 fn roi_align(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

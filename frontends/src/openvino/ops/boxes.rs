@@ -14,8 +14,8 @@ pub(super) const ROWS: &[Row] = &[("NonMaxSuppression", non_max_suppression), ("
 fn non_max_suppression(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (mut corners, scores) = (n.input(0)?, n.input(1)?);
     let most = n.optional_integers(2)?.and_then(|most| most.first().copied()).unwrap_or(0);
-    let (overlap, score) = (number(n, 3)?.unwrap_or(0.0), number(n, 4)?);
-    if number(n, 5)?.is_some_and(|sigma| sigma != 0.0) {
+    let (overlap, score) = (n.optional_number(3)?.unwrap_or(0.0), n.optional_number(4)?);
+    if n.optional_number(5)?.is_some_and(|sigma| sigma != 0.0) {
         return Err(Refusal::Unsupported("scores that are lowered instead of suppressed (soft_nms_sigma)".into()));
     }
     match n.text("box_encoding") {
@@ -40,11 +40,6 @@ fn non_max_suppression(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let rows = n.add(Concat { axis: 1 }, &[of, taken])?;
     let (found, count) = (n.cast(found, to.clone())?, n.cast(count, to)?);
     Ok([found, rows, count].into_iter().collect())
-}
-
-/// The number at input `i`, if given.
-fn number(n: &mut NodeCx<'_, '_>, i: usize) -> Result<Option<f32>, Refusal> {
-    Ok(n.optional_constant(i)?.and_then(|t| t.floats().first().copied()))
 }
 
 fn roi_align(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
