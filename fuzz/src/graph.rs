@@ -74,7 +74,7 @@ pub(crate) fn compile(source: &Graph, channels_last: bool) {
         }
         if given {
             let mut cx = Context::new(format.target());
-            match quantize::import_qdq(&g, &mut cx, &quantize::Interfaces::default()) {
+            match quantize::import_qdq(&g, &mut cx, &quantize::Interfaces::default(), quantize::Dynamic::Never) {
                 Ok(imported) => g = imported.graph,
                 Err(PassError::Refused(d)) => {
                     refused(&d);
@@ -197,7 +197,11 @@ fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
     let options = Options {
         dynamic: qcc_passes::quantize::Dynamic::default(),
         activations: [Activations::Bits8, Activations::Bits16, Activations::Float][usize::from(mode % 3)],
-        weights: if mode % 3 == 2 && format.target().takes_blocks(32) { Weights::Blocks(32) } else { Weights::Channels },
+        weights: if mode % 3 == 2 && format.target().takes_blocks(32) {
+            Weights::Blocks(32)
+        } else {
+            Weights::Channels
+        },
         dense_per_tensor: mode % 2 == 1,
         interface: match mode / 3 % 3 {
             1 if mode % 3 == 0 => quantize::Interface::Quantized(qcc_ir::StorageType::I8),
