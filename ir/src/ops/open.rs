@@ -6,8 +6,8 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Expand, Extents, If, LayoutRule, Loop, NonMaxSuppression, Op, Operator, QuantRule, Range, Reshape, Resize, Slice,
-    TopK, Types, arity, axis_of, one, refuse, refuse_element,
+    Extents, LayoutRule, Op, Operator, QuantRule, Range, Slice, TopK, Types, arity, axis_of, one, refuse,
+    refuse_element,
 };
 use crate::error::TypeError;
 use crate::types::{Dim, Elem, Expr, Shape, Symbols, Tensor, TensorType};
@@ -202,61 +202,57 @@ impl Op {
 
     /// The operator for these values of symbols; `None` where it does not depend on them.
     pub fn bind(&self, symbols: &Symbols) -> Option<Op> {
-        Some(match self {
-            _ if symbols.is_empty() || !self.is_open() => return None,
-            Op::Reshape(op) => Reshape { shape: op.shape.bind(symbols) }.into(),
-            Op::Expand(op) => Expand { shape: op.shape.bind(symbols) }.into(),
-            Op::Resize(op) => Resize { size: op.size.bind(symbols), ..op.clone() }.into(),
-            Op::TopK(op) => {
-                let k = op.k.map(|e| e.bind(symbols))?;
-                TopK { k, ..op.clone() }.into()
-            }
-            Op::OpenSlice(OpenSlice { axis, start, len }) => {
-                let (axis, start, len) = (*axis, start.bind(symbols)?, len.bind(symbols)?);
-                let known = |e: &Expr| e.constant().and_then(|n| usize::try_from(n).ok());
-                match (known(&start), known(&len)) {
-                    (Some(start), Some(len)) => Slice { ranges: vec![Range { axis, start, len, step: 1 }] }.into(),
-                    _ => OpenSlice { axis, start, len }.into(),
-                }
-            }
-            Op::Symbolic(op) => {
-                let values = op.values.iter().map(|e| e.bind(symbols)).collect::<Option<_>>()?;
-                Symbolic { values, ..op.clone() }.into()
-            }
-            Op::Loop(op) => {
-                let mut op = op.clone();
-                if let Some(known) = &mut op.iterations {
-                    *known = known.bind(symbols)?;
-                }
-                op.body = op.body.bound(symbols);
-                op.into()
-            }
-            _ => self.with_bodies(self.bodies().into_iter().map(|body| body.bound(symbols))),
+        if symbols.is_empty() || !self.is_open() {
+            return None;
+        }
+        let known = |e: &Expr| e.constant().and_then(|n| usize::try_from(n).ok());
+        Some(match self.with_exprs(&|e| e.bind(symbols))? {
+            Op::OpenSlice(op) => match (known(&op.start), known(&op.len)) {
+                (Some(start), Some(len)) => Slice { ranges: vec![Range { axis: op.axis, start, len, step: 1 }] }.into(),
+                _ => op.into(),
+            },
+            op => op.with_bodies(op.bodies().into_iter().map(|body| body.bound(symbols))),
         })
     }
 
     /// The operator with other names of integers that nodes compute, those that it defines among them. Names in graphs
     /// inside are their own.
     pub fn renamed(&self, names: &FxHashMap<Arc<str>, Arc<str>>) -> Op {
-        let expr = |e: &Expr| e.renamed(names);
-        let own = |name: &String| names.get(name.as_str()).map_or_else(|| name.clone(), |name| name.to_string());
-        match self.clone() {
-            Op::Reshape(op) => Reshape { shape: op.shape.renamed(names) }.into(),
-            Op::Expand(op) => Expand { shape: op.shape.renamed(names) }.into(),
-            Op::Resize(op) => Resize { size: op.size.renamed(names), ..op }.into(),
-            Op::TopK(op) => {
-                let k = op.k.map(|e| Some(expr(&e))).unwrap_or_else(|| op.k.clone());
-                TopK { k, ..op }.into()
+        let own = |name: &mut String| {
+            if let Some(other) = names.get(name.as_str()) {
+                *name = other.to_string();
             }
-            Op::OpenSlice(op) => OpenSlice { start: expr(&op.start), len: expr(&op.len), ..op }.into(),
-            Op::Symbolic(op) => Symbolic { values: op.values.iter().map(expr).collect(), ..op }.into(),
-            Op::Define(op) => Define { symbols: op.symbols.iter().map(own).collect() }.into(),
-            Op::NonZero(op) => NonZero { count: own(&op.count) }.into(),
-            Op::NonMaxSuppression(op) => NonMaxSuppression { count: own(&op.count), ..op }.into(),
-            Op::Loop(op) => Loop { iterations: op.iterations.as_ref().map(expr), count: own(&op.count), ..op }.into(),
-            Op::If(op) => If { symbols: op.symbols.iter().map(own).collect(), ..op }.into(),
-            op => op,
+        };
+        let mut op = self.with_exprs(&|e| Some(e.renamed(names))).unwrap_or_else(|| self.clone());
+        match &mut op {
+            Op::Define(op) => op.symbols.iter_mut().for_each(own),
+            Op::If(op) => op.symbols.iter_mut().for_each(own),
+            Op::NonZero(op) => own(&mut op.count),
+            Op::NonMaxSuppression(op) => own(&mut op.count),
+            Op::Loop(op) => own(&mut op.count),
+            _ => {}
         }
+        op
+    }
+
+    /// The operator with others in place of the expressions in its attributes; `None` where one has no other.
+    fn with_exprs(&self, other: &dyn Fn(&Expr) -> Option<Expr>) -> Option<Op> {
+        let mut op = self.clone();
+        match &mut op {
+            Op::Reshape(op) => op.shape = op.shape.with_exprs(other),
+            Op::Expand(op) => op.shape = op.shape.with_exprs(other),
+            Op::Resize(op) => op.size = op.size.with_exprs(other),
+            Op::TopK(op) => op.k = op.k.map(|e| other(&e))?,
+            Op::OpenSlice(op) => (op.start, op.len) = (other(&op.start)?, other(&op.len)?),
+            Op::Symbolic(op) => op.values = op.values.iter().map(other).collect::<Option<_>>()?,
+            Op::Loop(op) => {
+                if let Some(count) = &mut op.iterations {
+                    *count = other(count)?;
+                }
+            }
+            _ => {}
+        }
+        Some(op)
     }
 }
 

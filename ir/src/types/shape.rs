@@ -193,16 +193,21 @@ impl Shape {
 
     /// The shape for these values of symbols; extents that they do not determine stay open.
     pub fn bind(&self, symbols: &Symbols) -> Shape {
-        let bound = |d: &Dim| match d {
-            Dim::Known(_) => None,
-            Dim::Open(expr) => expr.bind(symbols).and_then(Dim::of),
-        };
-        self.0.iter().map(|d| bound(d).unwrap_or_else(|| d.clone())).collect()
+        self.with_exprs(&|e| e.bind(symbols))
     }
 
     /// The shape with other names of integers that nodes compute.
     pub fn renamed(&self, names: &FxHashMap<Arc<str>, Arc<str>>) -> Shape {
-        self.dims().iter().map(|d| d.map(|e| Some(e.renamed(names))).unwrap_or_else(|| d.clone())).collect()
+        self.with_exprs(&|e| Some(e.renamed(names)))
+    }
+
+    /// The shape with others in place of the expressions of open extents, where they are extents.
+    pub(crate) fn with_exprs(&self, other: &dyn Fn(&Expr) -> Option<Expr>) -> Shape {
+        let replaced = |d: &Dim| match d {
+            Dim::Known(_) => None,
+            Dim::Open(expr) => other(expr).and_then(Dim::of),
+        };
+        self.0.iter().map(|d| replaced(d).unwrap_or_else(|| d.clone())).collect()
     }
 
     /// The product of extents, or `None` where it is too large.
