@@ -49,17 +49,19 @@ pub(crate) fn value<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, U
     if let Some(known) = a.known().get(expr) {
         return Ok(known.clone());
     }
-    if let Some((input, axis)) = given(a.graph(), expr) {
-        let found = a.extent(input, axis);
-        a.known().insert(expr.clone(), found.clone());
-        return Ok(found);
-    }
-    if let Some((x, most)) = at_most(expr) {
+    let found = if let Some((input, axis)) = given(a.graph(), expr) {
+        a.extent(input, axis)
+    } else if let Some((x, most)) = at_most(expr) {
         let (x, most) = (value(a, &x)?, a.numbers(&[most]));
-        let found = a.smaller(&x, &most);
-        a.known().insert(expr.clone(), found.clone());
-        return Ok(found);
-    }
+        a.smaller(&x, &most)
+    } else {
+        sum_of_products(a, expr)?
+    };
+    a.known().insert(expr.clone(), found.clone());
+    Ok(found)
+}
+
+fn sum_of_products<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, Unsupported> {
     let mut sum: Option<A::Value> = None;
     for (n, parts) in expr.products() {
         let mut product: Option<A::Value> = None;
@@ -87,9 +89,7 @@ pub(crate) fn value<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, U
         };
         sum = Some(sum.map_or_else(|| term.clone(), |s| a.sum(&s, &term)));
     }
-    let found = sum.unwrap_or_else(|| a.numbers(&[0]));
-    a.known().insert(expr.clone(), found.clone());
-    Ok(found)
+    Ok(sum.unwrap_or_else(|| a.numbers(&[0])))
 }
 
 /// In a graph inside an operator, the input and axis whose extent is an expression of symbols that are defined around it.

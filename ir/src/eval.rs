@@ -18,12 +18,12 @@ use smallvec::SmallVec;
 
 use crate::error::{EvalError, TypeError};
 use crate::graph::{Graph, NodeId, ValueId, infer_float};
+use crate::kernels::elementwise;
 use crate::ops::{If, Loop, Op, PadMode, QuantRule, Tensors, Transpose};
 use crate::types::{Dim, Elem, Layout, Shape, Symbols, Tensor, TensorType};
 
 mod fusion;
 
-use crate::kernels::elementwise;
 pub use crate::kernels::index::within as indices_within;
 use fusion::{Fused, Fusion};
 

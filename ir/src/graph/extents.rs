@@ -101,7 +101,8 @@ impl Graph {
     }
 
     /// The known symbols, and the least values at which matrix products have as many columns as their weights have rows,
-    /// flattened rows are whole ones, and extents are those of what they are combined with. Several symbols that only together say so have one value.
+    /// flattened rows are whole ones, and extents are those of what they are combined with. Several symbols that only
+    /// together say so have one value.
     fn wanted_extents(&self, known: &Symbols) -> Symbols {
         let mut wanted = known.clone();
         for (extent, expected) in self.order().into_iter().flat_map(|n| self.wanted(n)) {

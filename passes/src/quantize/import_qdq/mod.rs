@@ -29,8 +29,8 @@ pub fn is_quantized(g: &Graph) -> bool {
 
 /// Quantizes as many nodes of the QDQ graph `g`, which is lowered to the target, as the target's kernels allow. Scales
 /// and zero points are those of the graph; nothing is calibrated. `interface` applies to inputs and outputs that are
-/// floats in `g`; others keep their type. With [`Dynamic::Never`] products quantize their activations at run time only where the model
-/// does; weights for which there are no other kernels are dequantized by nodes of their own.
+/// floats in `g`; others keep their type. With [`Dynamic::Never`] products quantize their activations at run time only
+/// where the model does; weights for which there are no other kernels are dequantized by nodes of their own.
 ///
 /// # Errors
 /// If a node cannot be created, with its name, or if a bug of the pass leaves a graph that does not verify.
