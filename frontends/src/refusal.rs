@@ -137,6 +137,11 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// An attribute that names a mode has another value.
+    pub(crate) fn unknown_mode(name: &str) -> Refusal {
+        Refusal::Attribute { name: name.into(), problem: "not a known mode" }
+    }
+
     /// The error for the user; `None` if the cause has already been reported.
     pub(crate) fn diagnostic(self, origin: &Origin) -> Option<Diagnostic> {
         let code = match &self {

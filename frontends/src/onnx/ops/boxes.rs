@@ -24,14 +24,14 @@ fn roi_align(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let f = match n.string("mode", "avg")? {
         "avg" => PoolFn::Average,
         "max" => PoolFn::Max,
-        _ => return Err(Refusal::Attribute { name: "mode".into(), problem: "not a known mode" }),
+        _ => return Err(Refusal::unknown_mode("mode")),
     };
     let by_default = if n.opset() < 16 { "output_half_pixel" } else { "half_pixel" };
     let name = "coordinate_transformation_mode";
     let half_pixel = match n.string(name, by_default)? {
         "half_pixel" => true,
         "output_half_pixel" => false,
-        _ => return Err(Refusal::Attribute { name: name.into(), problem: "not a known mode" }),
+        _ => return Err(Refusal::unknown_mode(name)),
     };
     let size = [n.int("output_height", 1)?, n.int("output_width", 1)?].map(extent);
     let size = size.into_iter().collect::<Result<_, _>>()?;

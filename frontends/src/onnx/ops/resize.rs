@@ -29,13 +29,13 @@ fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         "nearest" => SampleMode::Nearest,
         "bilinear" | "linear" => SampleMode::Linear,
         "bicubic" | "cubic" => SampleMode::Cubic,
-        _ => return Err(Refusal::Attribute { name: "mode".into(), problem: "not a known mode" }),
+        _ => return Err(Refusal::unknown_mode("mode")),
     };
     let outside = match n.string("padding_mode", "zeros")? {
         "zeros" => Outside::Zero,
         "border" => Outside::Edge,
         "reflection" => Outside::Reflect,
-        _ => return Err(Refusal::Attribute { name: "padding_mode".into(), problem: "not a known mode" }),
+        _ => return Err(Refusal::unknown_mode("padding_mode")),
     };
     let align_corners = n.flag("align_corners", false)?;
     one(n.add(GridSample { mode, outside, align_corners }, &operands)?)
@@ -185,7 +185,7 @@ fn mode(n: &mut NodeCx<'_, '_>) -> Result<ResizeMode, Refusal> {
         "round_prefer_ceil" => Nearest::PreferCeil,
         "floor" => Nearest::Floor,
         "ceil" => Nearest::Ceil,
-        _ => return Err(Refusal::Attribute { name: "nearest_mode".into(), problem: "not a known mode" }),
+        _ => return Err(Refusal::unknown_mode("nearest_mode")),
     };
     let a = n.float("cubic_coeff_a", -0.75)?;
     match n.string("mode", "nearest")? {

@@ -29,7 +29,7 @@ impl AutoPad {
             "SAME_UPPER" => Ok(AutoPad::SameUpper),
             "SAME_LOWER" => Ok(AutoPad::SameLower),
             "VALID" => Ok(AutoPad::Valid),
-            _ => Err(Refusal::Attribute { name: "auto_pad".into(), problem: "not a known mode" }),
+            _ => Err(Refusal::unknown_mode("auto_pad")),
         }
     }
 

@@ -21,7 +21,7 @@ fn non_max_suppression(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     match n.text("box_encoding") {
         None | Some("corner") => {}
         Some("center") => corners = boxes::of_centre(n, corners)?,
-        Some(_) => return Err(Refusal::Attribute { name: "box_encoding".into(), problem: "not a known mode" }),
+        Some(_) => return Err(Refusal::unknown_mode("box_encoding")),
     }
     // The order of rows of several images and classes.
     let one_list = n.shape(scores).dims().iter().take(2).all(|d| d.known() == Some(1));
@@ -44,11 +44,10 @@ fn non_max_suppression(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn roi_align(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, mut corners, of) = (n.input(0)?, n.input(1)?, n.input(2)?);
-    let unknown = |name: &str| Refusal::Attribute { name: name.into(), problem: "not a known mode" };
     let most = match n.text("mode") {
         Some("avg") => false,
         Some("max") => true,
-        _ => return Err(unknown("mode")),
+        _ => return Err(Refusal::unknown_mode("mode")),
     };
     let half_pixel = match n.text("aligned_mode") {
         None | Some("asymmetric") => false,
@@ -58,7 +57,7 @@ fn roi_align(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
             corners = n.binary(BinaryFn::Add, corners, half)?;
             true
         }
-        Some(_) => return Err(unknown("aligned_mode")),
+        Some(_) => return Err(Refusal::unknown_mode("aligned_mode")),
     };
     let [rows, columns, samples] =
         ["pooled_h", "pooled_w", "sampling_ratio"].map(|name| extent(n.number(name)?.unwrap_or(0)));

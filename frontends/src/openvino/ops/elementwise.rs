@@ -122,7 +122,7 @@ fn gelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let tanh = match n.text("approximation_mode") {
         None | Some("ERF" | "erf") => false,
         Some("TANH" | "tanh") => true,
-        Some(_) => return Err(Refusal::Attribute { name: "approximation_mode".into(), problem: "not a known mode" }),
+        Some(_) => return Err(Refusal::unknown_mode("approximation_mode")),
     };
     unary(n, UnaryFn::Gelu { tanh })
 }

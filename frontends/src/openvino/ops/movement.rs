@@ -23,7 +23,7 @@ pub(super) const ROWS: &[Row] = &[
         let channel_first = match n.text("mode") {
             Some("blocks_first") => false,
             Some("depth_first") => true,
-            _ => return Err(Refusal::Attribute { name: "mode".into(), problem: "not a known mode" }),
+            _ => return Err(Refusal::unknown_mode("mode")),
         };
         let block = extent(n.number("block_size")?.unwrap_or(1))?;
         let x = n.input(0)?;

@@ -33,7 +33,7 @@ fn mvn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let inside = match inside {
         Some("INSIDE_SQRT" | "inside_sqrt") => true,
         Some("OUTSIDE_SQRT" | "outside_sqrt") => false,
-        _ => return Err(Refusal::Attribute { name: "eps_mode".into(), problem: "not a known mode" }),
+        _ => return Err(Refusal::unknown_mode("eps_mode")),
     };
     let (scales, x) = (n.flag("normalize_variance", true)?, n.input(0)?);
     let axes = n.axes(1, x)?;

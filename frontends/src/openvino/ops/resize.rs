@@ -10,22 +10,18 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("GridSample", grid_sample), ("Interpolate", interpolate)];
 
-fn unknown(name: &str) -> Refusal {
-    Refusal::Attribute { name: name.into(), problem: "not a known mode" }
-}
-
 fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mode = match n.text("mode") {
         None | Some("bilinear") => SampleMode::Linear,
         Some("nearest") => SampleMode::Nearest,
         Some("bicubic") => SampleMode::Cubic,
-        Some(_) => return Err(unknown("mode")),
+        Some(_) => return Err(Refusal::unknown_mode("mode")),
     };
     let outside = match n.text("padding_mode") {
         None | Some("zeros") => Outside::Zero,
         Some("border") => Outside::Edge,
         Some("reflection") => Outside::Reflect,
-        Some(_) => return Err(unknown("padding_mode")),
+        Some(_) => return Err(Refusal::unknown_mode("padding_mode")),
     };
     let align_corners = n.flag("align_corners", false)?;
     let operands = [n.input(0)?, n.input(1)?];
@@ -42,11 +38,11 @@ fn mode(n: &mut NodeCx<'_, '_>) -> Result<ResizeMode, Refusal> {
     };
     let a = n.number("cube_coeff")?.unwrap_or(-0.75);
     match n.text("mode") {
-        Some("nearest") => nearest.map(ResizeMode::Nearest).ok_or_else(|| unknown("nearest_mode")),
+        Some("nearest") => nearest.map(ResizeMode::Nearest).ok_or_else(|| Refusal::unknown_mode("nearest_mode")),
         Some("linear" | "linear_onnx") => Ok(ResizeMode::Linear),
         Some("cubic") => Ok(ResizeMode::Cubic { a }),
         Some(other) => Err(Refusal::Unsupported(format!("resizing in mode {other} is not supported"))),
-        None => Err(unknown("mode")),
+        None => Err(Refusal::unknown_mode("mode")),
     }
 }
 
@@ -59,7 +55,7 @@ fn interpolate(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Some("asymmetric") => Coordinates::Asymmetric,
         Some("align_corners") => Coordinates::AlignCorners,
         Some("tf_half_pixel_for_nn") => Coordinates::HalfPixelForNearest,
-        Some(_) => return Err(unknown("coordinate_transformation_mode")),
+        Some(_) => return Err(Refusal::unknown_mode("coordinate_transformation_mode")),
     };
     if n.flag("antialias", false)? {
         return Err(Refusal::Unsupported("resizing with antialias is not supported".into()));
@@ -70,7 +66,7 @@ fn interpolate(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let by_sizes = match n.text("shape_calculation_mode") {
         Some("sizes") => true,
         Some("scales") => false,
-        _ => return Err(unknown("shape_calculation_mode")),
+        _ => return Err(Refusal::unknown_mode("shape_calculation_mode")),
     };
     let x = n.input(0)?;
     let both = n.inputs() > 2 && n.giver(2)?.outputs.first().is_some_and(|t| t.element.name().starts_with('f'));
