@@ -1,6 +1,6 @@
 //! Attention: masks, and key/value heads shared by several query heads.
 
-use qcc_ir::ops::{BinaryFn, Expand, Select};
+use qcc_ir::ops::{BinaryFn, Expand, MatMul, Select};
 use qcc_ir::{Dim, Elem, ValueId};
 
 use super::Build;
@@ -16,14 +16,29 @@ pub(crate) fn masked(n: &mut impl Build, scores: ValueId, mask: ValueId) -> Resu
     n.add(Select {}, &[mask, scores, never])
 }
 
-/// `[N, S, heads * depth]` as `[N, heads, S, depth]`.
-pub(crate) fn split_heads(n: &mut impl Build, x: ValueId, heads: usize) -> Result<ValueId, Refusal> {
+/// `[N, S, heads * depth]` as `[N, S, heads, depth]`.
+pub(crate) fn heads_apart(n: &mut impl Build, x: ValueId, heads: usize) -> Result<ValueId, Refusal> {
     let dims = n.shape(x).dims().to_vec();
     let width = dims.get(2).and_then(Dim::known).filter(|w| heads > 0 && dims.len() == 3 && w.is_multiple_of(heads));
     let width = width.ok_or_else(|| Refusal::Invalid(format!("{heads} heads for {}", n.ty(x))))?;
     let apart = [dims[0].clone(), dims[1].clone(), heads.into(), (width / heads).into()].into_iter().collect();
-    let apart = n.reshape_to(x, apart)?;
+    n.reshape_to(x, apart)
+}
+
+/// `[N, S, heads * depth]` as `[N, heads, S, depth]`.
+pub(crate) fn split_heads(n: &mut impl Build, x: ValueId, heads: usize) -> Result<ValueId, Refusal> {
+    let apart = heads_apart(n, x, heads)?;
     n.transpose(apart, &[0, 2, 1, 3])
+}
+
+/// scale * Q * K^T of heads `[N, heads, S, depth]`, of which those of the keys may be shared; the root of the depth divides
+/// where no scale is given.
+pub(crate) fn scores(n: &mut impl Build, q: ValueId, k: ValueId, scale: Option<f32>) -> Result<ValueId, Refusal> {
+    let depth = n.shape(q).dims()[3].known().ok_or_else(|| Refusal::Open(n.shape(q).clone()))?;
+    let scale = n.scalar(scale.unwrap_or(1.0 / (depth as f32).sqrt()).into(), q)?;
+    let scaled = n.binary(BinaryFn::Mul, q, scale)?;
+    let shared = repeated(n, k, q)?;
+    n.add(MatMul { transpose_b: true }, &[scaled, shared])
 }
 
 /// `[N, heads, S, depth]` as `[N, S, heads * depth]`.

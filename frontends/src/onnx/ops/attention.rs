@@ -5,7 +5,7 @@ use qcc_ir::{Dim, Elem, Expr, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::attention::{join_heads, masked, repeated, split_heads};
+use crate::build::attention::{join_heads, masked, repeated, scores, split_heads};
 use crate::build::computed::counted;
 use crate::build::index::{beside_computed, triangle};
 use crate::build::{Build, Values, extent};
@@ -27,19 +27,15 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     };
     let past = [n.optional(4), n.optional(5)];
     let (k, v) = (behind(n, past[0], k)?, behind(n, past[1], v)?);
-    let ([_, _, rows, depth], [_, _, columns, _]) = (n.shape(q).dims(), n.shape(k).dims()) else {
+    let ([_, _, rows, _], [_, _, columns, _]) = (n.shape(q).dims(), n.shape(k).dims()) else {
         return Err(Refusal::Invalid(format!("a query {} and a key {}", n.ty(q), n.ty(k))));
     };
-    let depth = depth.known().ok_or_else(|| Refusal::Open(n.shape(q).clone()))?;
     let places = [rows.clone(), columns.clone()];
-    let scale = n.optional_float("scale")?.unwrap_or(1.0 / (depth as f32).sqrt());
-    let scale = n.scalar(scale.into(), q)?;
-    let scaled = n.binary(BinaryFn::Mul, q, scale)?;
-    let shared = repeated(n, k, q)?;
-    let raw = n.add(MatMul { transpose_b: true }, &[scaled, shared])?;
+    let scale = n.optional_float("scale")?;
+    let raw = scores(n, q, k, scale)?;
     let capped = capped(n, raw)?;
-    let (scores, seen) = visible(n, capped, &places)?;
-    let weights = n.add(Softmax { axis: 3, log: false }, &[scores])?;
+    let (masked, seen) = visible(n, capped, &places)?;
+    let weights = n.add(Softmax { axis: 3, log: false }, &[masked])?;
     let weights = match seen {
         Some(seen) => without_blind(n, weights, seen)?,
         None => weights,
@@ -52,9 +48,9 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let shown = match n.int("qk_matmul_output_mode", 0)? {
         0 => raw,
         1 => capped,
-        2 => scores,
+        2 => masked,
         3 => weights,
-        _ => return Err(Refusal::Attribute { name: "qk_matmul_output_mode".into(), problem: "not a known mode" }),
+        _ => return Err(Refusal::unknown_mode("qk_matmul_output_mode")),
     };
     Ok(Values::from_iter([y, k, v, shown]))
 }

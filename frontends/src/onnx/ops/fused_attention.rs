@@ -6,7 +6,7 @@ use qcc_ir::{Dim, Elem, Tensor, ValueId};
 use super::super::node::NodeCx;
 use super::Row;
 use super::attention::behind;
-use crate::build::attention::{join_heads, split_heads};
+use crate::build::attention::{self, join_heads, split_heads};
 use crate::build::computed::counted;
 use crate::build::control::slice_at;
 use crate::build::index::triangle;
@@ -85,11 +85,8 @@ fn layer(
     let [q, k, v] = parts.map(|part| if n.rank(part) == 4 { Ok(part) } else { split_heads(n, part, heads) });
     let (q, mut k, mut v) = (q?, k?, v?);
     (k, v) = (behind(n, past[0], k)?, behind(n, past[1], v)?);
-    let depth = n.shape(q).dims()[3].known().ok_or_else(|| Refusal::Open(n.shape(q).clone()))?;
-    let scale = n.optional_float("scale")?.filter(|&s| s != 0.0).unwrap_or(1.0 / (depth as f32).sqrt());
-    let scale = n.scalar(scale.into(), q)?;
-    let scaled = n.binary(BinaryFn::Mul, q, scale)?;
-    let mut scores = n.add(MatMul { transpose_b: true }, &[scaled, k])?;
+    let scale = n.optional_float("scale")?.filter(|&scale| scale != 0.0);
+    let mut scores = attention::scores(n, q, k, scale)?;
     let never = n.scalar(never.into(), scores)?;
     let zero = n.scalar(0.0, scores)?;
     if let Some(mask) = mask {

@@ -8,7 +8,7 @@ use super::super::node::NodeCx;
 use super::Row;
 use super::attention::{behind, capped};
 use super::rotary::{angles, turned};
-use crate::build::attention::{join_heads, masked, repeated};
+use crate::build::attention::{heads_apart, join_heads, masked, repeated, scores};
 use crate::build::computed::counted;
 use crate::build::{Build, Values, extent};
 use crate::refusal::Refusal;
@@ -24,20 +24,15 @@ fn grouped(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let lengths = n.input(5)?;
     // The largest of the lengths.
     n.optional(6);
-    let [batch, steps, _, depth] = n.shape(q).dims() else { return Err(Refusal::Open(n.shape(q).clone())) };
-    let (batch, steps, depth) = (batch.clone(), steps.clone(), depth.clone());
-    let depth = depth.known().ok_or_else(|| Refusal::Open(n.shape(q).clone()))?;
+    let [batch, steps] = [0, 1].map(|axis| n.shape(q).dims()[axis].clone());
     let first = first_positions(n, lengths, &batch, &steps)?;
     let places = counted(n, steps.expr())?;
     let own = n.binary(BinaryFn::Add, first, places)?;
     let (q, k) = rotated(n, [q, k], own)?;
     let [q, k, v] = [q, k, v].map(|x| n.transpose(x, &[0, 2, 1, 3]));
     let (q, k, v) = (q?, behind(n, past[0], k?)?, behind(n, past[1], v?)?);
-    let scale = n.optional_float("scale")?.filter(|&s| s != 0.0).unwrap_or(1.0 / (depth as f32).sqrt());
-    let scale = n.scalar(scale.into(), q)?;
-    let scaled = n.binary(BinaryFn::Mul, q, scale)?;
-    let all = repeated(n, k, q)?;
-    let scores = n.add(MatMul { transpose_b: true }, &[scaled, all])?;
+    let scale = n.optional_float("scale")?.filter(|&scale| scale != 0.0);
+    let scores = scores(n, q, k, scale)?;
     let mut scores = capped(n, scores)?;
     if let Some(bias) = n.optional(10) {
         scores = masked(n, scores, bias)?;
@@ -77,14 +72,7 @@ fn parts(n: &mut NodeCx<'_, '_>, heads: usize, shared: usize) -> Result<[ValueId
             [part(0, heads)?, part(heads, shared)?, part(heads + shared, shared)?]
         }
     };
-    let mut split = |v: ValueId, heads: usize| {
-        let dims = n.shape(v).dims().to_vec();
-        let unfit = || Refusal::Invalid(format!("{heads} heads for {}", n.ty(v)));
-        let [batch, steps, width] = dims.as_slice() else { return Err(unfit()) };
-        let depth = width.known().filter(|w| heads > 0 && w.is_multiple_of(heads)).ok_or_else(unfit)? / heads;
-        n.reshape_to(v, [batch.clone(), steps.clone(), heads.into(), depth.into()].into_iter().collect())
-    };
-    let [q, k, v] = std::array::from_fn(|i| split(found[i], widths[i]));
+    let [q, k, v] = std::array::from_fn(|i| heads_apart(n, found[i], widths[i]));
     Ok([q?, k?, v?])
 }
 

@@ -5,6 +5,7 @@ use qcc_ir::{Dim, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::attention::heads_apart;
 use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
 
@@ -55,11 +56,7 @@ fn rotary(n: &mut NodeCx<'_, '_>, tables: [ValueId; 2], positions: Option<ValueI
     // Heads behind steps: [N, S, heads, depth].
     let split = match (dims.len(), heads) {
         (4, _) => n.transpose(x, &[0, 2, 1, 3])?,
-        (3, 1..) => {
-            let all = dims[2].known().filter(|all| all.is_multiple_of(heads));
-            let depth = all.ok_or_else(|| Refusal::Invalid(format!("{heads} heads for {}", n.ty(x))))? / heads;
-            n.reshape_to(x, [dims[0].clone(), dims[1].clone(), heads.into(), depth.into()].into_iter().collect())?
-        }
+        (3, 1..) => heads_apart(n, x, heads)?,
         _ => return Err(Refusal::Invalid(format!("{heads} heads for {}", n.ty(x)))),
     };
     let depth = n.shape(split).dims()[3].known().ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
