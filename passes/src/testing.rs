@@ -66,7 +66,12 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         }
         Op::Pool(p) => p.stride.len() == 2 && none([&p.before, &p.after]) && p.dilation.iter().all(|&d| d == 1),
         Op::MatMul(_) => operands.len() == 2,
-        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::RoiAlign(_) => false,
+        Op::LayerNorm(_)
+        | Op::Recurrent(_)
+        | Op::GatherElements(_)
+        | Op::GridSample(_)
+        | Op::RoiAlign(_)
+        | Op::DetectionPostProcess(_) => false,
         Op::ScatterNd(ScatterNd { f }) => *f == ScatterFn::Add,
         Op::ArgReduce(a) => !a.keep,
         Op::TopK(t) => t.largest,

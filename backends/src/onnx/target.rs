@@ -156,6 +156,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
             (float() && resize::native(op, x[0])).then_some(row)
         }
         Op::GridSample(op) => (float() && resize::samples(op, x[0])).then_some(SINGLE),
+        Op::DetectionPostProcess(_) => None,
         Op::RoiAlign(_) => (x[0].elem == Elem::F32).then_some(SINGLE),
         Op::Custom(op) => (op.format == NAME).then_some(SINGLE),
     }

@@ -126,6 +126,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::LayerNorm(_) | Op::Softmax(_) | Op::ArgReduce(_) | Op::TopK(_) => Some(FLOAT),
         Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) => Some(moves()),
         Op::OpenSlice(_) => Some(moves()),
+        Op::DetectionPostProcess(_) => None,
         // The largest of its samples is not the largest product.
         Op::RoiAlign(op) => (op.f == PoolFn::Average).then_some(FLOAT),
         Op::Symbolic(_) | Op::Define(_) | Op::NonZero(_) | Op::NonMaxSuppression(_) => Some(FLOAT),

@@ -10,7 +10,7 @@ use qcc_formats::tflite::{
     Activation, Blocks, Buffer, BuiltinOperator, Details, Metadata, Model, Operator, OperatorCode, Options,
     Quantization, SignatureDef, SubGraph, Tensor, TensorMap, TensorType as Stored,
 };
-use qcc_ir::ops::{Custom, Op, Types};
+use qcc_ir::ops::{Op, Types};
 use qcc_ir::{
     Affine, Dim, Elem, Expr, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, Symbols, TensorType,
     ValueId,
@@ -398,10 +398,8 @@ impl<'g> Emitter<'g> {
     }
 
     /// Adds a custom operator.
-    pub(super) fn push_custom(&mut self, op: &Custom, options: Vec<u8>, inputs: &[i32], outputs: &[i32]) {
-        let version = op.version as i32;
-        let code =
-            OperatorCode { custom_code: op.name.clone(), ..OperatorCode::builtin(BuiltinOperator::CUSTOM, version) };
+    pub(super) fn push_custom(&mut self, name: &str, version: i32, options: Vec<u8>, inputs: &[i32], outputs: &[i32]) {
+        let code = OperatorCode { custom_code: name.into(), ..OperatorCode::builtin(BuiltinOperator::CUSTOM, version) };
         self.push_coded(code, inputs, outputs, Options::None, options);
     }
 

@@ -161,6 +161,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::GatherNd(GatherNd { batch }) => (stored(0) && *batch == 0).then(moves),
         Op::ScatterNd(ScatterNd { f }) => (*f == ScatterFn::Add && number(x[0])).then_some(FLOAT),
         Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::RoiAlign(_) => None,
+        Op::DetectionPostProcess(op) => boxes::post_processes(op).then_some(FLOAT),
         Op::Custom(op) => (op.format == NAME).then_some(FLOAT),
         Op::Loop(_) | Op::If(_) => Some(FLOAT),
     }

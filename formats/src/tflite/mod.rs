@@ -10,6 +10,7 @@
 //! ```
 
 mod codes;
+mod detection;
 mod options;
 mod sparsity;
 mod table;
@@ -22,6 +23,7 @@ pub use codes::{
     Activation, BuiltinOperator, DimensionType, IndexVectorType, LstmKernel, MirrorPadMode, OptionsType, Padding,
     TensorType,
 };
+pub use detection::{DETECTION_POST_PROCESS, DetectionOptions};
 pub use options::*;
 pub use sparsity::*;
 pub use table::ReadError;

@@ -17,9 +17,7 @@ const MOST_COMPUTED: usize = 16;
 
 /// A name for a symbol that a node of the graph will define.
 pub(crate) fn fresh(n: &impl Build) -> String {
-    let path = n.origin().path();
-    let named = |i: usize| if i == 0 { path.to_owned() } else { format!("{path}_{i}") };
-    (0..).map(named).find(|name| n.graph().definition(name).is_none()).unwrap_or_default()
+    n.graph().undefined(n.origin().path())
 }
 
 /// Names for symbols that one node of the graph will define.

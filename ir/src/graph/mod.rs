@@ -316,6 +316,12 @@ impl Graph {
         self.definitions.get(symbol).copied()
     }
 
+    /// A name for a symbol that no node of this graph defines yet: the path, or the path with a number.
+    pub fn undefined(&self, path: &str) -> String {
+        let named = |i: usize| if i == 0 { path.to_owned() } else { format!("{path}_{i}") };
+        (0..).map(named).find(|name| self.definition(name).is_none()).unwrap_or_default()
+    }
+
     /// The number of operands of a node.
     pub fn operand_count(&self, node: NodeId) -> usize {
         self.net.node(node).operands().len()

@@ -136,6 +136,14 @@ impl Evaluate for RoiAlign {
     }
 }
 
+impl Evaluate for DetectionPostProcess {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        let types: Vec<&TensorType> = operands.iter().map(|operand| operand.ty()).collect();
+        self.infer(&types)?;
+        Ok(boxes::detection_post_process(self, operands))
+    }
+}
+
 impl Evaluate for OpenSlice {
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         let known = |e: &Expr| e.constant().and_then(|n| usize::try_from(n).ok());

@@ -40,7 +40,7 @@ mod repeat;
 mod resize;
 mod source;
 
-pub use boxes::{NonMaxSuppression, RoiAlign};
+pub use boxes::{DetectionPostProcess, NonMaxSuppression, RoiAlign};
 pub use conv::{Conv, ConvTranspose, hits, window_steps};
 pub use custom::{Attribute, Custom};
 pub use elementwise::{Binary, BinaryFn, Cast, Clamp, Select, Unary, UnaryFn, broadcast};
@@ -145,7 +145,7 @@ macro_rules! for_each_op {
             LayerNorm Softmax Reduce ArgReduce CumSum
             Reshape Transpose Concat Slice OpenSlice Pad Expand Tile Reverse DepthToSpace SpaceToDepth
             Gather GatherElements GatherNd ScatterNd TopK
-            Resize GridSample RoiAlign
+            Resize GridSample RoiAlign DetectionPostProcess
             Quantize Dequantize DynamicQuantize Relayout
             Custom
         }

@@ -217,6 +217,16 @@ fn boxes(all: &mut Cases) {
             }
         }
     }
+    let (offsets, scores) = (spread(&[1, 6, 5], 5.0), floats(&[1, 6, 4]));
+    let sides = floats(&[6, 4]).floats().iter().map(|v| v.abs()).collect::<Vec<f32>>();
+    let anchors = Tensor::from_vec(Shape::known(&[6, 4]), sides);
+    for (of_class, classes_per_box) in [(None, 1), (None, 2), (None, 5), (Some(2), 1), (Some(6), 2)] {
+        for (classes, most) in [(4, 9), (3, 3)] {
+            let scale = [10.0, 10.0, 5.0, 5.0];
+            let op = DetectionPostProcess { most, classes, classes_per_box, of_class, score: 0.1, overlap: 0.4, scale };
+            all.add(op, vec![Input(offsets.clone()), Input(scores.clone()), Constant(anchors.clone())]);
+        }
+    }
 }
 
 /// Windows, strides, pads before, pads after and dilations, for three axes each.

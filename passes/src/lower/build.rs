@@ -155,6 +155,11 @@ impl<'g> Build<'g> {
         self.op(CumSum { axis: 0, exclusive: true, reverse: false }, &[ones])
     }
 
+    /// A name for a symbol that a node will define.
+    pub(crate) fn fresh(&self) -> String {
+        self.g.undefined(self.origin.path())
+    }
+
     pub(crate) fn cast(&mut self, x: ValueId, to: Elem) -> Built {
         if self.ty(x).elem == to { Ok(x) } else { self.op(Cast { to }, &[x]) }
     }

@@ -14,6 +14,7 @@ use crate::{Context, Pass, PassError, Rules, Skip};
 
 mod build;
 mod conv;
+mod detection;
 mod elements;
 mod elementwise;
 mod index;
@@ -76,6 +77,7 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
         OpKind::Resize => resize::resize,
         OpKind::GridSample => sample::grid_sample,
         OpKind::RoiAlign => roi::roi_align,
+        OpKind::DetectionPostProcess => detection::detection_post_process,
         _ => return None,
     })
 }

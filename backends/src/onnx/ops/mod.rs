@@ -70,6 +70,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Custom(op) => custom::custom(e, op, site),
         // Aliases.
         Op::Dequantize(_) | Op::DynamicQuantize(_) | Op::Relayout(_) => Err("it has no operator".into()),
+        Op::DetectionPostProcess(_) => Err("it has no operator".into()),
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<P
         Op::DynamicQuantize(_) => one(e.operand(site, 0)),
         Op::Dequantize(_) => one(quantize::dequantize(e, site)),
         Op::Relayout(_) => one(e.operand(site, 0)),
+        Op::DetectionPostProcess(_) => Err("it has no operator".into()),
         Op::Custom(op) => Err(op.refusal().into()),
         Op::Loop(op) => repeat::repeat(e, op, site),
         Op::If(op) => repeat::choose(e, op, site),

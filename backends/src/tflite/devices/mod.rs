@@ -9,6 +9,6 @@ mod xnnpack;
 pub use edgetpu::EDGETPU;
 pub use ethos_u::{ETHOS_U55, ETHOS_U65, ETHOS_U85};
 pub use optimized::{CMSIS_NN, ESP32S3};
+pub(super) use tflm::OPERATORS;
 pub use tflm::TFLM;
-pub(super) use tflm::{OPERATORS, POSTPROCESS};
 pub use xnnpack::XNNPACK;

@@ -216,7 +216,8 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
         Op::Gather(_) => unless(is(&[Elem::F32, Elem::I8]), "GATHER takes float32 and int8 data"),
         Op::GatherNd(_) => unless(is(&[Elem::F32, Elem::I8]), "GATHER_ND takes float32 and int8 data"),
         Op::ScatterNd(_) => Some("it has no SCATTER_ND"),
-        Op::Custom(custom) => unless(custom.name == POSTPROCESS, "it has no such custom operator"),
+        Op::DetectionPostProcess(_) => None,
+        Op::Custom(_) => Some("it has no such custom operator"),
         Op::LayerNorm(_)
         | Op::Recurrent(_)
         | Op::GatherElements(_)
@@ -228,9 +229,6 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
 
 /// The largest number of operands of CONCATENATION (`kMaxInputNum` in `concatenation.cc`).
 const MOST_CONCATENATED: usize = 10;
-
-/// The custom operator of detectors (`detection_postprocess.cc`).
-pub(crate) const POSTPROCESS: &str = "TFLite_Detection_PostProcess";
 
 fn unary(f: UnaryFn, x: &TensorType) -> Option<&'static str> {
     match f {

@@ -6,7 +6,7 @@ mod arena;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use qcc_formats::tflite::{BuiltinOperator, Model, Operator, OperatorCode, Options, Tensor};
+use qcc_formats::tflite::{BuiltinOperator, DETECTION_POST_PROCESS, Model, Operator, OperatorCode, Options, Tensor};
 use qcc_ir::diagnostic::Diagnostic;
 
 use super::devices::OPERATORS;
@@ -130,7 +130,7 @@ fn method(code: &OperatorCode) -> Result<String, Vec<Diagnostic>> {
     let known = OPERATORS.iter().find(|(name, _)| *name == spelled).map(|(_, method)| *method);
     match known {
         Some(method) => Ok(format!("Add{method}")),
-        None if operator == BuiltinOperator::CUSTOM && code.custom_code == super::devices::POSTPROCESS => {
+        None if operator == BuiltinOperator::CUSTOM && code.custom_code == DETECTION_POST_PROCESS => {
             Ok("AddDetectionPostprocess".into())
         }
         None => {

@@ -1,9 +1,10 @@
 //! Operators on boxes.
 
 use qcc_formats::tflite::{
-    Add, BuiltinOperator as B, Cast, Concatenation, Mul, Options, OptionsType as T, Reducer, Sub,
+    Add, BuiltinOperator as B, Cast, Concatenation, DETECTION_POST_PROCESS, DetectionOptions, Mul, Options,
+    OptionsType as T, Reducer, Sub,
 };
-use qcc_ir::ops::NonMaxSuppression;
+use qcc_ir::ops::{DetectionPostProcess, NonMaxSuppression};
 use qcc_ir::{Dim, Elem, Shape, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, stored};
@@ -53,6 +54,43 @@ pub(super) fn non_max_suppression(
     };
     let options = Cast { from: stored(&Elem::I32), to: stored(&y.elem) };
     s.e.push_operator(B::CAST, 1, options, &[joined], &site.outputs);
+    Ok(())
+}
+
+/// The options of the custom operator, if it has these attributes. Its kernel takes limits of overlap in `0..=1`, but not 0.
+fn options(op: &DetectionPostProcess) -> Option<DetectionOptions> {
+    let count = |n: usize| i32::try_from(n).ok();
+    let [y_scale, x_scale, h_scale, w_scale] = op.scale;
+    (op.overlap > 0.0 && op.overlap <= 1.0).then_some(())?;
+    Some(DetectionOptions {
+        max_detections: count(op.most)?,
+        max_classes_per_detection: count(op.classes_per_box)?,
+        detections_per_class: count(op.of_class.unwrap_or(op.most))?,
+        use_regular_nms: op.of_class.is_some(),
+        nms_score_threshold: op.score,
+        nms_iou_threshold: op.overlap,
+        num_classes: count(op.classes)?,
+        y_scale,
+        x_scale,
+        h_scale,
+        w_scale,
+    })
+}
+
+/// True if the custom operator has these attributes.
+pub(in crate::tflite) fn post_processes(op: &DetectionPostProcess) -> bool {
+    options(op).is_some()
+}
+
+/// TFLite_Detection_PostProcess
+pub(super) fn detection_post_process(
+    e: &mut Emitter<'_>,
+    op: &DetectionPostProcess,
+    site: &NodeContext<'_>,
+) -> Result<(), Unsupported> {
+    let options = options(op).ok_or("its attributes are not those of the kernel")?;
+    let options = options.write().map_err(|error| error.to_string())?;
+    e.push_custom(DETECTION_POST_PROCESS, 1, options, &site.inputs, &site.outputs);
     Ok(())
 }
 

@@ -20,6 +20,6 @@ pub(super) fn custom(e: &mut Emitter<'_>, op: &Custom, site: &NodeContext<'_>) -
     let mut given = site.inputs.iter().copied();
     let tensor = |port: &Option<_>| port.as_ref().and_then(|_| given.next()).unwrap_or(ABSENT);
     let inputs: Vec<i32> = op.operands.iter().map(tensor).collect();
-    e.push_custom(op, options, &inputs, &site.outputs);
+    e.push_custom(&op.name, op.version as i32, options, &inputs, &site.outputs);
     Ok(())
 }

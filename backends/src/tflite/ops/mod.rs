@@ -62,6 +62,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Quantize(_) => quantize::quantize(e, site),
         Op::Dequantize(_) => quantize::dequantize(e, site),
         Op::Relayout(_) => movement::relayout(e, site),
+        Op::DetectionPostProcess(op) => boxes::detection_post_process(e, op, site),
         Op::Custom(op) => custom::custom(e, op, site),
         Op::Loop(op) => repeat::repeat(e, op, site),
         Op::If(op) => repeat::choose(e, op, site),

@@ -1,11 +1,13 @@
 //! Operators on boxes.
 
-use qcc_formats::tflite::BuiltinOperator as B;
-use qcc_ir::ops::{BinaryFn, Concat, Extents, Gather, NonMaxSuppression, OpenSlice, Range, Select, Slice};
+use qcc_formats::tflite::{BuiltinOperator as B, DetectionOptions};
+use qcc_ir::ops::{
+    BinaryFn, Concat, DetectionPostProcess, Extents, Gather, NonMaxSuppression, OpenSlice, Range, Select, Slice,
+};
 use qcc_ir::{Elem, Shape};
 
 use super::super::node::NodeCx;
-use super::Row;
+use super::{Row, positive};
 use crate::build::index::part;
 use crate::build::{Build, Operands, Values, computed, extent};
 use crate::refusal::Refusal;
@@ -52,6 +54,31 @@ fn suppression(n: &mut NodeCx<'_, '_>, scored: bool) -> Result<Values, Refusal> 
     let zero = n.scalar(0.0, chosen)?;
     let chosen = n.add(Select {}, &[is_kept, chosen, zero])?;
     Ok(Values::from_slice(&[padded, chosen, number]))
+}
+
+/// The boxes of a detector, decoded and suppressed.
+pub(super) fn detections(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let read = DetectionOptions::read(n.custom_options());
+    let options = read.map_err(|error| Refusal::Invalid(format!("its options: {error}")))?;
+    let overlap = options.nms_iou_threshold;
+    if !(overlap > 0.0 && overlap <= 1.0) {
+        return Err(Refusal::Invalid(format!("an IoU threshold of {overlap}; expected more than 0, at most 1")));
+    }
+    let of_class = match options.use_regular_nms {
+        true => Some(positive(options.detections_per_class, "a maximum number of boxes of a class")?),
+        false => None,
+    };
+    let op = DetectionPostProcess {
+        most: positive(options.max_detections, "a maximum number of boxes")?,
+        classes: positive(options.num_classes, "a number of classes")?,
+        classes_per_box: positive(options.max_classes_per_detection, "a number of classes of a box")?,
+        of_class,
+        score: options.nms_score_threshold,
+        overlap,
+        scale: [options.y_scale, options.x_scale, options.h_scale, options.w_scale],
+    };
+    let operands = [n.input(0)?, n.input(1)?, n.input(2)?];
+    n.add_all(op, &operands)
 }
 
 /// The constant at input `i`.

@@ -1,6 +1,7 @@
 //! Custom operators of a known meaning, by their code and version. Others are carried through
 //! (`super::super::custom`).
 
+use qcc_formats::tflite::DETECTION_POST_PROCESS;
 use qcc_ir::ops::{
     ArgReduce, BinaryFn, Concat, ConvTranspose, Extents, Gather, GridSample, Outside, ReduceFn, SampleMode, Select,
     UnaryFn,
@@ -21,6 +22,7 @@ pub(super) const ROWS: &[(&str, i32, Import)] = &[
     ("Landmarks2TransformMatrix", 2, landmarks_to_matrix),
     ("MaxPoolingWithArgmax2D", 1, max_pool),
     ("MaxUnpooling2D", 1, max_unpool),
+    (DETECTION_POST_PROCESS, 1, super::boxes::detections),
     ("TransformLandmarks", 2, transform_landmarks),
     ("TransformTensorBilinear", 2, transform_image),
 ];
