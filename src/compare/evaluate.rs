@@ -28,17 +28,17 @@ pub(super) fn evaluate(
     let failed = |e: &dyn std::fmt::Display| {
         Failure::from(Diagnostic::error("evaluation", format!("a model fails on a sample: {e}")))
     };
-    let run = |sample: &[Tensor]| -> Result<Vec<Option<(Tensor, Tensor)>>, Failure> {
+    let run = |sample: &[Tensor]| -> Result<[Vec<Option<Tensor>>; 2], Failure> {
         let moved_in = inputs.iter().map(|w| moved(&sample[w.at], w.perm.as_ref())).collect::<Result<Vec<_>, _>>();
         let moved_in = moved_in.map_err(|e| failed(&e))?;
         let expected = first.run_known(&as_inputs(a, sample), &mut |_, _| {}).map_err(|e| failed(&e))?;
         let found = second.run_known(&as_inputs(b, &moved_in), &mut |_, _| {}).map_err(|e| failed(&e))?;
-        let pair = |(expected, wire): (Option<Tensor>, &Wire)| match (expected, &found[wire.at]) {
-            (Some(expected), Some(found)) => Ok(Some((expected, moved(found, wire.perm.as_ref())?))),
-            _ => Ok(None),
+        let counterpart = |wire: &Wire| {
+            let found = found[wire.at].as_ref();
+            found.map(|found| moved(found, wire.perm.as_ref())).transpose()
         };
-        let pairs: Result<Vec<_>, EvalError> = expected.into_iter().zip(outputs).map(pair).collect();
-        pairs.map_err(|e| failed(&e))
+        let found: Result<Vec<_>, EvalError> = outputs.iter().map(counterpart).collect();
+        Ok([expected, found.map_err(|e| failed(&e))?])
     };
     let mut all: Vec<OutputQuality> = a.outputs().iter().map(|o| OutputQuality::new(&*o.name)).collect();
     let (mut read, mut unread) = (0, Vec::new());
@@ -55,12 +55,13 @@ pub(super) fn evaluate(
         let runs: Vec<_> = some.map(|i| samples.get(i).map(|sample| run(&sample))).collect();
         for result in runs {
             match result {
-                Ok(pairs) => {
+                Ok(outputs) => {
                     read += 1;
-                    for (i, pair) in pairs?.iter().enumerate() {
-                        if let Some((expected, found)) = pair {
-                            all[i].add(a, i, hints, expected, found);
-                        }
+                    let outputs = outputs?;
+                    let [expected, found] =
+                        outputs.each_ref().map(|all| all.iter().map(Option::as_ref).collect::<Vec<_>>());
+                    for (i, quality) in all.iter_mut().enumerate() {
+                        quality.add(a, i, hints, &expected, &found);
                     }
                 }
                 Err(e) => unread.push(Diagnostic { severity: Severity::Warning, ..Diagnostic::from(&e) }),

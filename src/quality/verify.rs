@@ -42,9 +42,10 @@ pub(crate) fn verify(
     };
     let (expected, found) = (run(model)?, run(artefact)?);
     let mut errors = Vec::new();
-    for (i, (expected, found)) in expected.iter().zip(&found).enumerate() {
-        let mut quality = OutputQuality::new(&*model.outputs()[i].name);
-        quality.add(model, i, hints, expected, found);
+    let [expected, found] = [&expected, &found].map(|all| all.iter().map(Some).collect::<Vec<_>>());
+    for (i, output) in model.outputs().iter().enumerate() {
+        let mut quality = OutputQuality::new(&*output.name);
+        quality.add(model, i, hints, &expected, &found);
         let (sqnr, agreement) = (quality.sqnr(), quality.agreement());
         let figure = match (sqnr, agreement) {
             (Some(sqnr), _) if sqnr < explained(precision) => format!("{sqnr:.1} dB"),

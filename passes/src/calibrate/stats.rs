@@ -33,7 +33,7 @@ pub struct Stats {
     /// The minimum and the maximum of either half of the samples; `None` if a half is empty. The digest of a sample
     /// decides its half. They are alike if there are enough samples.
     pub halves: [Option<[f32; 2]>; 2],
-    /// The number of samples.
+    /// The number of samples with finite numbers.
     pub samples: u64,
     /// The number of infinities and NaNs. They are excluded from all other statistics.
     pub not_finite: u64,
@@ -137,7 +137,7 @@ impl Stats {
             return Stats { not_finite, ..Stats::of(&finite) };
         };
         if min > max {
-            return Stats { samples: 1, ..Stats::default() };
+            return Stats::default();
         }
         let mut histogram = Histogram::covering(min, max);
         histogram.count(&seen.numbers);
@@ -148,8 +148,19 @@ impl Stats {
         Stats { min, max, extremes, halves, samples: 1, not_finite: 0, histogram, ..Stats::default() }
     }
 
+    /// True if no number was seen: a model that finds nothing in a sample has empty values.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.samples == 0 && [self.min, self.max] == [0.0; 2]
+    }
+
     /// Merges the statistics of other samples.
     pub fn merge(&mut self, other: Stats) {
+        if self.is_empty() || other.is_empty() {
+            let not_finite = self.not_finite + other.not_finite;
+            let seen = if self.is_empty() { other } else { std::mem::take(self) };
+            *self = Stats { not_finite, ..seen };
+            return;
+        }
         for (own, theirs) in self.halves.iter_mut().zip(other.halves) {
             *own = match (*own, theirs) {
                 (Some([a, b]), Some([c, d])) => Some([a.min(c), b.max(d)]),
@@ -278,7 +289,7 @@ impl Channels {
                 all = all.filter(|_| finite(run, sum)).map(|all| all.union(extremes));
             }
         }
-        let each = values.len() as f64 / channels.max(1) as f64;
+        let each = values.len().max(channels).max(1) as f64 / channels.max(1) as f64;
         let means = sums.into_iter().map(|sum| ExactSum::of(sum / each)).collect();
         (Channels { axis, means, largest, spread: None }, all)
     }
@@ -481,6 +492,20 @@ mod tests {
         let s = Stats::with_channels(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &[0, 1]);
         assert_eq!((s.channel_means(0), s.channel_means(1)), (Some(vec![1.5, 3.5]), Some(vec![2.0, 3.0])));
         assert_eq!(s.channel_means(2), None);
+    }
+
+    /// A model that finds nothing in a sample has values without numbers.
+    #[test]
+    fn samples_without_numbers_change_nothing() {
+        let one = Stats::with_channels(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &[0, 1]);
+        let none = || Stats::with_channels(&[], &[0, 2], &[0, 1]);
+        assert!(none().is_empty() && !one.is_empty() && !Stats::of(&[0.0]).is_empty());
+        let (mut before, mut behind) = (none(), one.clone());
+        before.merge(none());
+        before.merge(one.clone());
+        behind.merge(none());
+        assert_eq!((&before, &behind), (&one, &one));
+        assert_eq!((one.samples, one.channel_means(1)), (1, Some(vec![2.0, 3.0])));
     }
 
     #[test]

@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
-use qcc_ir::Tensor;
+use qcc_ir::{Shape, Tensor};
 
-/// The format of the boxes in a rank-3 output.
+/// The outputs of a model for one sample, in the order of the graph; `None` where one cannot be evaluated.
+pub type Outputs<'a> = [Option<&'a Tensor>];
+
+/// The format of the boxes of a detector.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Boxes {
     /// One box for each position of the image: centre, width and height, then class scores.
@@ -18,6 +21,13 @@ pub enum Boxes {
     },
     /// The model selects boxes itself (NMS): rows of two corners, a score and a class.
     Selected,
+    /// As `Selected`, but scores and classes are outputs of their own: their indices.
+    Apart {
+        /// The output of the scores.
+        scores: usize,
+        /// The output of the classes.
+        classes: usize,
+    },
 }
 
 /// A box with its score and class. Corners are in the units of the model.
@@ -89,6 +99,38 @@ impl Boxes {
         values.chunks_exact(numbers).all(row).then_some(Boxes::Selected)
     }
 
+    /// Recognizes output `i` as the corners of selected boxes whose scores and classes are other outputs. Where the values
+    /// do not tell these apart, the classes are the first ones.
+    pub(super) fn apart(i: usize, outputs: &Outputs<'_>) -> Option<Boxes> {
+        let corners = outputs[i]?;
+        let (dims, is_float) = (corners.dims(), |t: &Tensor| t.ty().elem.real().is_float());
+        let (4, list) = dims.split_last()? else { return None };
+        if !is_float(corners) || corners.is_empty() || !(1..=2).contains(&list.len()) {
+            return None;
+        }
+        let lists = || (0..outputs.len()).filter_map(|o| Some((o, outputs[o].filter(|t| t.dims() == list)?)));
+        let whole = |v: f32| v.round() == v && (-1.0..1e5).contains(&v);
+        let (classes, _) = lists().find(|(_, t)| t.floats().iter().all(|&v| whole(v)))?;
+        let is_score = |t: &Tensor| is_float(t) && t.floats().iter().all(|v| (-1e-4..=1.0001).contains(v));
+        let (scores, _) = lists().find(|&(o, t)| o != classes && is_score(t))?;
+        Some(Boxes::Apart { scores, classes })
+    }
+
+    /// The boxes of output `i` in one tensor: rows of corners, a score and a class where these are apart.
+    pub(super) fn whole(&self, i: usize, outputs: &Outputs<'_>) -> Option<Tensor> {
+        let Boxes::Apart { scores, classes } = self else { return outputs[i].cloned() };
+        let (corners, scores, classes) =
+            (outputs[i]?.floats(), outputs[*scores]?.floats(), outputs[*classes]?.floats());
+        let rows = corners.chunks_exact(4).zip(scores.iter().zip(classes.iter()));
+        let rows: Vec<f32> = rows.flat_map(|(at, (score, class))| at.iter().chain([score, class]).copied()).collect();
+        Some(Tensor::from_vec(Shape::known(&[1, rows.len() / 6, 6]), rows))
+    }
+
+    /// True if the model selects the boxes, so that they have no order and no number of their own.
+    pub(super) fn is_selected(&self) -> bool {
+        !matches!(self, Boxes::Raw { .. })
+    }
+
     /// The ranges of an output along one axis whose elements have different meanings.
     pub(super) fn parts(&self, numbers: usize) -> Vec<(&'static str, usize, Range<usize>)> {
         match self {
@@ -97,14 +139,14 @@ impl Boxes {
                 let all = [("boxes", 0..4), ("scores", first..scores.end), ("coefficients", scores.end..numbers)];
                 all.into_iter().filter(|(_, r)| !r.is_empty()).map(|(name, r)| (name, *axis, r)).collect()
             }
-            Boxes::Selected => Vec::new(),
+            Boxes::Selected | Boxes::Apart { .. } => Vec::new(),
         }
     }
 
     fn detections(&self, output: &Tensor, least: f32) -> Vec<Detection> {
         let (dims, values) = (output.dims(), output.floats());
         match self {
-            Boxes::Selected => {
+            Boxes::Selected | Boxes::Apart { .. } => {
                 let detection = |r: &[f32]| Detection {
                     corners: [r[0], r[1], r[2], r[3]],
                     score: r[4],

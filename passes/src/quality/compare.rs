@@ -294,12 +294,14 @@ impl Correspondence {
                 sum.add(Distance::of(x, y));
             }
         };
-        let outputs_of = |(quality, expected): (&mut OutputQuality, &Expected)| {
-            let observed = expected.float.and_then(|v| float.observed.get(&v));
-            let known = observed.or(expected.constant.as_ref());
-            if let (Some(known), Some(Some(found))) = (known, outputs.get(expected.at)) {
-                quality.add(source, expected.at, hints, known, found);
-            }
+        let mut expected = vec![None; outputs.len()];
+        for output in &self.outputs {
+            let observed = output.float.and_then(|v| float.observed.get(&v));
+            expected[output.at] = observed.or(output.constant.as_ref());
+        }
+        let found: Vec<Option<&Tensor>> = outputs.iter().map(Option::as_ref).collect();
+        let outputs_of = |(quality, output): (&mut OutputQuality, &Expected)| {
+            quality.add(source, output.at, hints, &expected, &found);
         };
         // Each has sums of its own, to which samples are added in their order.
         rayon::join(

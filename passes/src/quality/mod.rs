@@ -15,7 +15,7 @@ mod output;
 mod tests;
 mod work;
 
-pub use boxes::Boxes;
+pub use boxes::{Boxes, Outputs};
 pub use compare::{Compiled, Fidelity, Reference, Samples, as_inputs, compare, layers};
 pub use distance::Distance;
 pub use output::{Agreement, BOXES_MEASURE, Hints, OutputKind, OutputQuality, Part, classes};

@@ -7,7 +7,7 @@ use qcc_ir::ops::{BinaryFn, Concat, Op, Softmax, Transpose, Unary, UnaryFn};
 use qcc_ir::{Dim, Elem, Graph, NodeId, Tensor, ValueId};
 use serde::Serialize;
 
-use super::boxes::{BoxAgreement, Boxes};
+use super::boxes::{BoxAgreement, Boxes, Outputs};
 use super::distance::Distance;
 use crate::pattern::is_known;
 
@@ -113,15 +113,21 @@ const DECIDED: f32 = 0.5;
 const UNLIKE: f64 = 8.0;
 
 impl OutputKind {
-    /// Determines what output `i` of a float graph represents, from the graph, the hints and the value of the output
+    /// Determines what output `i` of a float graph represents, from the graph, the hints and the values of the outputs
     /// for one sample.
-    pub fn of(g: &Graph, i: usize, value: &Tensor, hints: Hints) -> Self {
+    pub fn of(g: &Graph, i: usize, outputs: &Outputs<'_>, hints: Hints) -> Self {
         let v = g.outputs()[i].value;
+        let Some(value) = outputs[i] else { return OutputKind::Values };
         let dims = value.dims();
-        if let Some(axis) = found_axis(g, v) {
+        let (found, ranked) = (found_axis(g, v), is_ranked(g, v));
+        if (found.is_some() || ranked)
+            && let Some(boxes) = Boxes::apart(i, outputs)
+        {
+            return OutputKind::Boxes(boxes);
+        }
+        if let Some(axis) = found {
             return OutputKind::Found { axis };
         }
-        let ranked = is_ranked(g, v);
         if !value.ty().elem.real().is_float() {
             return if ranked && dims.last().is_some_and(|&n| n > 1) { OutputKind::Ranked } else { OutputKind::Labels };
         }
@@ -198,7 +204,11 @@ fn behind_moves(g: &Graph, mut v: ValueId) -> ValueId {
 
 /// True if the order of the elements depends on scores that the model computes.
 fn is_ranked(g: &Graph, v: ValueId) -> bool {
-    let ranks = |n: NodeId| matches!(g.op(n), Op::TopK(op) if op.k != 1.into());
+    let ranks = |n: NodeId| match g.op(n) {
+        Op::TopK(op) => op.k != 1.into(),
+        Op::DetectionPostProcess(_) => true,
+        _ => false,
+    };
     let computed = |n: NodeId| is_computed(g, g.operands(n)[0]);
     ancestors(g, v).into_iter().any(|n| ranks(n) && computed(n))
 }
@@ -347,16 +357,24 @@ impl OutputQuality {
         OutputQuality { name: name.into(), kind: None, distance, parts: Vec::new(), dims: Vec::new(), tally }
     }
 
-    /// Adds a sample. `expected` is output `i` of graph `g`.
-    pub fn add(&mut self, g: &Graph, i: usize, hints: Hints, expected: &Tensor, found: &Tensor) {
-        let kind = self.kind.get_or_insert_with(|| OutputKind::of(g, i, expected, hints));
+    /// Adds output `i` of a sample, if it is in both. `expected` are the outputs of graph `g`.
+    pub fn add(&mut self, g: &Graph, i: usize, hints: Hints, expected: &Outputs<'_>, found: &Outputs<'_>) {
+        if expected[i].is_none() || found[i].is_none() {
+            return;
+        }
+        let kind = &*self.kind.get_or_insert_with(|| OutputKind::of(g, i, expected, hints));
+        let own = |outputs: &Outputs<'_>| match kind {
+            OutputKind::Boxes(boxes) => boxes.whole(i, outputs),
+            _ => outputs[i].cloned(),
+        };
+        let (Some(expected), Some(found)) = (own(expected), own(found)) else { return };
         let dims = expected.dims();
         if self.dims.is_empty() {
             self.dims.clone_from(&dims);
-            self.parts = parts(g, i, kind, expected);
+            self.parts = parts(g, i, kind, &expected);
         }
         // What is found has neither an order nor a number of its own.
-        if !matches!(kind, OutputKind::Found { .. }) {
+        if !matches!(kind, OutputKind::Found { .. } | OutputKind::Boxes(Boxes::Apart { .. })) {
             let (x, y) = (expected.floats(), found.floats());
             if x.len() != y.len() {
                 self.distance.add(Distance::of(&[f32::NAN], &[0.0]));
@@ -367,15 +385,14 @@ impl OutputQuality {
                 part.distance.add(Distance::of_part(&x, &y, &dims, part.axis, &part.range));
             }
         }
-        self.tally.add(kind, &dims, expected, found);
+        self.tally.add(kind, &dims, &expected, &found);
     }
 
     /// The SQNR in dB, that of the worst part if the output has several. `None` if it is meaningless.
     pub fn sqnr(&self) -> Option<f64> {
         let ranked = match &self.kind {
-            Some(
-                OutputKind::Ranked | OutputKind::Found { .. } | OutputKind::Labels | OutputKind::Boxes(Boxes::Selected),
-            ) => true,
+            Some(OutputKind::Ranked | OutputKind::Found { .. } | OutputKind::Labels) => true,
+            Some(OutputKind::Boxes(boxes)) => boxes.is_selected(),
             Some(_) | None => false,
         };
         let parts = self.parts.iter().map(|p| p.distance.sqnr()).reduce(f64::min);

@@ -18,7 +18,7 @@ fn t(dims: &[usize], values: &[f32]) -> Tensor {
 fn compared(g: &Graph, hints: Hints, expected: &[&Tensor], found: &[&Tensor]) -> OutputQuality {
     let mut quality = OutputQuality::new("y");
     for (x, y) in expected.iter().zip(found) {
-        quality.add(g, 0, hints, x, y);
+        quality.add(g, 0, hints, &[Some(x)], &[Some(y)]);
     }
     quality
 }
@@ -141,6 +141,32 @@ fn detectors_agree_on_boxes() {
     assert_eq!(q.sqnr(), Some(worst));
     // No box is expected in an empty image.
     assert_eq!(percent(&compared(&g, Hints::default(), &[&head(&[])], &[&truth])), None);
+}
+
+/// Corners, classes and scores are outputs of their own.
+#[test]
+fn boxes_whose_scores_are_apart_are_compared_with_them() {
+    let lists = "%w: f32[8,8] = input %p = matmul(transpose_b:false) %x, %w
+        %v, %i = top_k(axis:1,k:8,largest:true) %p %y = reshape[2,4] %v %s = slice(ranges:[(axis:1,start:0,len:1,step:1)]) %y
+        %l = reshape[2] %s output l = %l output s = %l";
+    let g = graph("f32[1,8]", lists);
+    let of = |corners: &[f32], classes: &[i64], scores: &[f32]| {
+        let classes = Tensor::from_vec(Shape::known(&[classes.len()]), classes.to_vec());
+        [t(&[scores.len(), 4], corners), classes, t(&[scores.len()], scores)]
+    };
+    let expected = of(&[1., 1., 9., 9., 0., 0., 5., 5.], &[3, 1], &[0.8, 0.4]);
+    let compared = |found: &[Tensor; 3]| {
+        let mut quality = OutputQuality::new("y");
+        quality.add(&g, 0, Hints::default(), &expected.each_ref().map(Some), &found.each_ref().map(Some));
+        assert_eq!(quality.kind, Some(OutputKind::Boxes(Boxes::Apart { scores: 2, classes: 1 })));
+        (quality.sqnr(), percent(&quality))
+    };
+    // Another order, and a box more that is no candidate.
+    let moved = of(&[0., 0., 5., 5., 1., 1., 9., 9., 0., 0., 1., 1.], &[1, 3, 3], &[0.45, 0.4, 0.01]);
+    assert_eq!(compared(&moved), (None, Some(("boxes mAP50-95", 100.0))));
+    let other = of(&[1., 1., 9., 9., 0., 0., 5., 5.], &[3, 2], &[0.8, 0.4]);
+    let (_, found) = compared(&other);
+    assert!(found.is_some_and(|(_, percent)| (50.0..52.0).contains(&percent)), "{found:?}");
 }
 
 #[test]

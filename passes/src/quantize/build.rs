@@ -218,7 +218,7 @@ impl Builder<'_> {
     }
 
     fn finite_range(&self, v: ValueId) -> Option<Range> {
-        self.ranges.get(v).filter(|s| s.not_finite == 0).and_then(|_| self.ranges.range(v))
+        self.ranges.get(v).filter(|s| s.not_finite == 0 && !s.is_empty()).and_then(|_| self.ranges.range(v))
     }
 
     /// The quantization parameters of a quantized graph input or output: those of the value if quantized nodes use it,

@@ -191,13 +191,13 @@ impl Narrowing<'_> {
     fn objects(&self, sample: &[Tensor]) -> f64 {
         let inputs = as_inputs(self.source, sample);
         let outputs = Executor::new(self.source).run_known(&inputs, &mut |_, _| {}).unwrap_or_default();
-        let weight = |(i, output): (usize, Option<Tensor>)| {
-            let output = output?;
+        let outputs: Vec<Option<&Tensor>> = outputs.iter().map(Option::as_ref).collect();
+        let weight = |i: usize| {
             let mut quality = OutputQuality::new("");
-            quality.add(self.source, i, self.hints, &output, &output);
-            Some(quality.box_weight())
+            quality.add(self.source, i, self.hints, &outputs, &outputs);
+            quality.box_weight()
         };
-        outputs.into_iter().enumerate().filter_map(weight).sum()
+        (0..outputs.len()).map(weight).sum()
     }
 }
 

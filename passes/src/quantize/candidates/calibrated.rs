@@ -12,8 +12,9 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
         let finite = match g.constant(v) {
             Some(c) => c.floats().iter().all(|x| x.is_finite()),
             None => match case.ranges.get(v) {
-                Some(seen) => seen.not_finite == 0,
-                None => return Some(Reason::NotCalibrated),
+                Some(seen) if seen.not_finite > 0 => false,
+                Some(seen) if !seen.is_empty() => true,
+                _ => return Some(Reason::NotCalibrated),
             },
         };
         (!finite).then_some(Reason::NotFinite)
