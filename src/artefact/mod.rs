@@ -123,7 +123,12 @@ impl Publication {
         let target = behind_links(path).ok_or_else(|| failed(&"its links lead nowhere"))?;
         let name = target.file_name().ok_or_else(|| failed(&"it names no file"))?;
         let folder = target.parent().filter(|f| *f != Path::new("")).unwrap_or(Path::new("."));
-        let destination = folder.canonicalize().map_err(|e| failed(&e.kind()))?.join(name);
+        let missing = || failed(&format!("there is no folder {}", folder.display())).with_help("make the folder first");
+        let destination = folder.canonicalize().map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => missing(),
+            kind => failed(&kind),
+        })?;
+        let destination = destination.join(name);
         replaceable(&destination).map_err(|why| failed(&why))?;
         let taken = self.files.iter().find(|f| f.destination == destination).map(|f| match f.part {
             Part::Report => "the report".to_owned(),

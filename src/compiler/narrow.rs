@@ -26,7 +26,7 @@ use crate::options::{Effort, Options};
 use crate::outcome::Failure;
 use crate::precision::Precision;
 use crate::quality::{
-    Evidence, ParetoPoint, Quality, Repair, Trial, Validation, advice, check_ranges, not_compared, trials,
+    Evidence, ParetoPoint, Quality, Repair, Trial, Validation, advice, check_ranges, not_compared, not_measured, trials,
 };
 use crate::reader::Reader;
 
@@ -179,6 +179,9 @@ impl<'a> Narrowing<'a> {
             let Measured { narrowed: n, fidelity, mut quality } = best;
             if quality.outputs.iter().any(|o| o.is_poor()) {
                 diagnostics.push(self.advice(&n, &fidelity, &quality, samples).map_err(failed)?);
+            }
+            if written.is_empty() {
+                diagnostics.extend(not_measured(&quality.outputs, &samples.to_string()));
             }
             let (float, narrow) = (&self.floats[n.place], &n.quantized);
             quality.set_values(details::values(float, &self.ranges[n.place], &narrow.graph, &narrow.values));

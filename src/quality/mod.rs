@@ -26,7 +26,7 @@ pub(crate) use repair::Goal;
 pub use repair::{Choice, ParetoPoint, Repair};
 pub(crate) use search::{Found, Limits, Part, by_gain, search, shares};
 pub use unknown::NOT_COMPARED;
-pub(crate) use unknown::{check_ranges, not_compared};
+pub(crate) use unknown::{check_ranges, not_compared, not_measured};
 pub(crate) use verify::verify;
 
 /// What the model's metadata say about its outputs.

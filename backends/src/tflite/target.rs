@@ -112,6 +112,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let all_float = || x.iter().all(|t| real(t));
     // F16 is a storage type without arithmetic.
     let stored = |i: usize| x[i].elem != Elem::F16;
+    let blocks = || !matches!(x[0].elem, Elem::F16 | Elem::I16 | Elem::Bool);
     // Operators that move or select elements do so with quantized ones too.
     let moves = || FLOAT.quantized_if(x.iter().any(|t| real(t)), QUANTIZED);
     match op {
@@ -155,8 +156,8 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => stored(0).then(moves),
         Op::Transpose(_) => (stored(0) && x[0].rank() <= 8).then(moves),
         Op::Pad(Pad { mode, .. }) => (stored(0) && *mode != PadMode::Edge).then(moves),
-        Op::DepthToSpace(DepthToSpace { channel_first, .. }) => (stored(0) && !channel_first).then(moves),
-        Op::SpaceToDepth(_) => (stored(0) && x[0].elem != Elem::I16).then(moves),
+        Op::DepthToSpace(DepthToSpace { channel_first, .. }) => (blocks() && !channel_first).then(moves),
+        Op::SpaceToDepth(_) => blocks().then(moves),
         Op::Gather(_) => stored(0).then(|| moves().weights(Weights::ONE_SCALE)),
         Op::GatherNd(GatherNd { batch }) => (stored(0) && *batch == 0).then(moves),
         Op::ScatterNd(ScatterNd { f }) => (*f == ScatterFn::Add && number(x[0])).then_some(FLOAT),
