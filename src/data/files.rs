@@ -90,11 +90,15 @@ impl ArrayFile {
     }
 }
 
-/// Files of arrays that are opened when a sample is read. Their samples may differ in the open extents of inputs.
+/// Named arrays of a file, one for each input.
+type Named = Vec<(String, Place)>;
+
+/// Arrays that are opened when a sample is read. Their samples may differ in the open extents of inputs.
 #[derive(Debug)]
 pub(super) struct ArrayFiles {
-    paths: Vec<PathBuf>,
-    /// The index of the first sample after each file.
+    /// The files, or parts of files that have a list of arrays for each input.
+    parts: Vec<(PathBuf, Named)>,
+    /// The index of the first sample after each part.
     ends: Vec<usize>,
     /// The number of shapes that samples have.
     shapes: usize,
@@ -105,20 +109,36 @@ pub(super) struct ArrayFiles {
 }
 
 impl ArrayFiles {
+    /// Files of a folder: each has one sample or several, or a list of arrays for each input.
     pub(super) fn bind(
         paths: Vec<PathBuf>,
         inputs: &[Input],
         typical: &Symbols,
         preprocess: Option<&Preprocess>,
     ) -> Result<Self, DataError> {
-        let open = |path: &PathBuf| {
-            ArrayFile::bind(path, array::entries(path)?, inputs, typical, Holds::OneSample, preprocess)
-        };
+        let mut parts = Vec::with_capacity(paths.len());
+        for path in paths {
+            let arrays = array::entries(&path)?;
+            match listed(&arrays, inputs) {
+                Some(samples) => parts.extend(samples.into_iter().map(|sample| (path.clone(), sample))),
+                None => parts.push((path, arrays)),
+            }
+        }
+        ArrayFiles::of_parts(parts, inputs, typical, preprocess)
+    }
+
+    /// Arrays of one file, or in memory, each list of which is for one sample.
+    pub(super) fn of_parts(
+        parts: Vec<(PathBuf, Named)>,
+        inputs: &[Input],
+        typical: &Symbols,
+        preprocess: Option<&Preprocess>,
+    ) -> Result<Self, DataError> {
         let none = || DataError::Inputs("there are no files of arrays".into());
-        let (mut ends, mut shapes) = (Vec::with_capacity(paths.len()), BTreeSet::new());
+        let (mut ends, mut shapes) = (Vec::with_capacity(parts.len()), BTreeSet::new());
         let (mut first, mut end) = (None, 0);
-        for path in &paths {
-            let file = open(path)?;
+        for (path, arrays) in &parts {
+            let file = ArrayFile::bind(path, arrays.clone(), inputs, typical, Holds::OneSample, preprocess)?;
             end += file.samples;
             ends.push(end);
             shapes.insert(file.inputs.iter().map(Input::dims).collect::<Vec<_>>());
@@ -126,7 +146,7 @@ impl ArrayFiles {
         }
         let first = first.ok_or_else(none)?;
         let (inputs, typical) = (inputs.to_vec(), typical.clone());
-        Ok(ArrayFiles { paths, ends, shapes: shapes.len(), inputs, typical, first })
+        Ok(ArrayFiles { parts, ends, shapes: shapes.len(), inputs, typical, first })
     }
 
     /// The number of samples.
@@ -136,31 +156,46 @@ impl ArrayFiles {
 
     /// The number of files, and how many shapes their samples have.
     pub(super) fn told(&self) -> String {
-        let files = match self.paths.len() {
+        let mut paths: Vec<&PathBuf> = self.parts.iter().map(|(path, _)| path).collect();
+        paths.dedup();
+        let files = match paths.len() {
             1 => "1 file".to_owned(),
             n => format!("{n} files"),
         };
         if self.shapes > 1 { format!("{files} with {} shapes", self.shapes) } else { files }
     }
 
-    /// The file of sample `i`, and its index there.
-    fn place(&self, i: usize) -> (&Path, usize) {
-        let file = self.ends.partition_point(|&end| end <= i);
-        (&self.paths[file], i - file.checked_sub(1).map_or(0, |before| self.ends[before]))
+    /// The part of sample `i`, and its index there.
+    fn place(&self, i: usize) -> (&(PathBuf, Named), usize) {
+        let part = self.ends.partition_point(|&end| end <= i);
+        (&self.parts[part], i - part.checked_sub(1).map_or(0, |before| self.ends[before]))
     }
 
     /// The file of sample `i`.
     pub(super) fn path(&self, i: usize) -> &Path {
-        self.place(i).0
+        &self.place(i).0.0
     }
 
     /// Reads sample `i`.
     pub(super) fn get(&self, i: usize, preprocess: Option<&Preprocess>) -> Result<Vec<Tensor>, DataError> {
-        let (path, i) = self.place(i);
-        let entries = array::entries(path)?;
-        let file = ArrayFile::bind(path, entries, &self.inputs, &self.typical, Holds::OneSample, preprocess)?;
+        let ((path, arrays), i) = self.place(i);
+        let file = ArrayFile::bind(path, arrays.clone(), &self.inputs, &self.typical, Holds::OneSample, preprocess)?;
         file.unpacked()?.get(i, preprocess)
     }
+}
+
+/// The arrays of each sample, where a file has a list of them for each input: `x_0`, `x_1` .. for an input `x`, or `arr_0`,
+/// `arr_1` .. for the only one, as `numpy.savez(file, *samples)` names them.
+pub(super) fn listed(arrays: &[(String, Place)], inputs: &[Input]) -> Option<Vec<Named>> {
+    let samples = arrays.len().checked_div(inputs.len()).filter(|n| *n > 1 && n * inputs.len() == arrays.len())?;
+    let known: BTreeMap<&str, &Place> = arrays.iter().map(|(name, place)| (name.as_str(), place)).collect();
+    let array = |input: &Input, i: usize| {
+        let unnamed = (inputs.len() == 1).then(|| format!("arr_{i}"));
+        let names = [Some(format!("{}_{i}", input.name)), unnamed];
+        let place = names.into_iter().flatten().find_map(|name| known.get(name.as_str()).copied())?;
+        Some((input.name.clone(), place.clone()))
+    };
+    (0..samples).map(|i| inputs.iter().map(|input| array(input, i)).collect()).collect()
 }
 
 /// One array per input: by name, by position (`input_0`, `arr_0` ..), or the only array for the only input.

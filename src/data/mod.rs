@@ -410,6 +410,31 @@ mod tests {
         b"\x93NUMPY\x01\0".iter().copied().chain(length).chain(text.bytes()).chain(values).collect()
     }
 
+    /// As `numpy.savez(file, *samples)` names them.
+    #[test]
+    fn an_archive_may_have_a_list_of_arrays_for_each_input() {
+        let open: Shape = [Dim::symbol("n"), Dim::symbol("length")].into_iter().collect();
+        let arrays = |names: &[(&str, &str, usize)]| {
+            let array = |&(name, shape, n): &(&str, &str, usize)| (name.to_owned(), npy(shape, n).into());
+            Dataset::npy(names.iter().map(array).collect::<Vec<_>>())
+        };
+        let one = graph(&[("x", TensorType::new(Elem::F32, open.clone()))]);
+        let dims = |s: &Samples| (0..s.len()).map(|i| s.get(i).unwrap()[0].dims().to_vec()).collect::<Vec<_>>();
+        let list = [("arr_0", "(3,)", 3), ("arr_1", "(1, 5)", 5), ("arr_2", "(2,)", 2)];
+        let samples = arrays(&list).bind(&one, None).unwrap();
+        assert_eq!(dims(&samples), [[1, 3], [1, 5], [1, 2]]);
+        assert_eq!(samples.get(1).unwrap()[0].view::<f32>()[..], [0.0, 1.0, 2.0, 3.0, 4.0]);
+        assert!(samples.files().is_empty());
+        // One array has samples along its first axis.
+        assert_eq!(dims(&arrays(&[("arr_0", "(2, 4)", 8)]).bind(&one, None).unwrap()), [[1, 4], [1, 4]]);
+        let two = graph(&[("x", TensorType::new(Elem::F32, open.clone())), ("y", TensorType::new(Elem::F32, open))]);
+        let pairs = [("y_0", "(3,)", 3), ("x_0", "(3,)", 3), ("x_1", "(6,)", 6), ("y_1", "(6,)", 6)];
+        assert_eq!(dims(&arrays(&pairs).bind(&two, None).unwrap()), [[1, 3], [1, 6]]);
+        assert_eq!(arrays(&pairs[..2]).bind(&two, None).unwrap_err().to_string().lines().count(), 1);
+        // Two arrays without names are those of two inputs.
+        assert!(arrays(&list[..2]).bind(&two, None).is_err());
+    }
+
     #[test]
     fn files_of_a_folder_may_have_other_extents() {
         let dir = tempfile::tempdir().unwrap();

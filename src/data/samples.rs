@@ -13,7 +13,7 @@ use qcc_ir::{Graph, Symbols, Tensor, ValueId};
 use crate::unfinished::Scratch;
 
 use super::array::Array;
-use super::files::{ArrayFile, ArrayFiles, Holds};
+use super::files::{ArrayFile, ArrayFiles, Holds, listed};
 use super::input::{Image, Input, bound, from_floats};
 use super::random::Random;
 use super::{DataError, Dataset, Preparation, Preprocess, RANDOM_SAMPLES, SampleSource, Source, built_in, picture};
@@ -44,13 +44,23 @@ impl Dataset {
                 let (image, preprocess) = prepared(&inputs, preprocess)?;
                 (Feed::Synthetic { image, preprocess }, self.part.most.unwrap_or(built_in::PICTURES))
             }
-            Source::Arrays { path, arrays } => {
-                let file = ArrayFile::bind(&path, arrays, &inputs, &typical, Holds::Elements, preprocess.as_ref())?
-                    .unpacked()?;
-                inputs.clone_from(&file.inputs);
-                let samples = file.samples;
-                (Feed::Arrays { file, preprocess }, samples)
-            }
+            Source::Arrays { path, arrays } => match listed(&arrays, &inputs) {
+                Some(samples) => {
+                    let parts = samples.into_iter().map(|sample| (path.clone(), sample)).collect();
+                    let files = ArrayFiles::of_parts(parts, &inputs, &typical, preprocess.as_ref())?;
+                    inputs.clone_from(&files.first.inputs);
+                    let samples = files.samples();
+                    (Feed::Files { folder: path, files, preprocess }, samples)
+                }
+                None => {
+                    let holds = Holds::Elements;
+                    let file =
+                        ArrayFile::bind(&path, arrays, &inputs, &typical, holds, preprocess.as_ref())?.unpacked()?;
+                    inputs.clone_from(&file.inputs);
+                    let samples = file.samples;
+                    (Feed::Arrays { file, preprocess }, samples)
+                }
+            },
             Source::Files { folder, paths } => {
                 let files = ArrayFiles::bind(paths, &inputs, &typical, preprocess.as_ref())?;
                 inputs.clone_from(&files.first.inputs);
@@ -176,7 +186,10 @@ impl Samples {
             Feed::Pictures { paths, .. } => self.places.iter().map(|&place| paths[place].as_path()).collect(),
             Feed::Arrays { file, .. } if file.arrays.iter().any(Array::is_in_file) => vec![&file.path],
             Feed::Arrays { .. } => Vec::new(),
-            Feed::Files { files, .. } => self.places.iter().map(|&place| files.path(place)).collect(),
+            Feed::Files { files, .. } if files.first.arrays.iter().any(Array::is_in_file) => {
+                self.places.iter().map(|&place| files.path(place)).collect()
+            }
+            Feed::Files { .. } => Vec::new(),
             Feed::Synthetic { .. } | Feed::Random { .. } | Feed::Given(_) => Vec::new(),
         }
     }
