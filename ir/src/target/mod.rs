@@ -97,12 +97,17 @@ impl Target {
 
     /// The kernels for a node. Quantized operand types are looked up as `F32`.
     pub fn kernel_of(&self, g: &Graph, node: NodeId) -> Option<Kernel> {
+        self.kernel_for(g.op(node), g, node)
+    }
+
+    /// The kernels for another operator on the operands of a node.
+    pub fn kernel_for(&self, op: &Op, g: &Graph, node: NodeId) -> Option<Kernel> {
         let types = g.operand_types(node);
         if types.iter().all(|t| t.elem.qparams().is_none()) {
-            return (self.kernel)(g.op(node), &types);
+            return (self.kernel)(op, &types);
         }
         let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
-        (self.kernel)(g.op(node), &real.iter().collect::<SmallVec<[&TensorType; 4]>>())
+        (self.kernel)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>())
     }
 
     /// The operand of the clamp `node`, if the kernel that computes it applies the clamp as a fused activation function.

@@ -4,7 +4,7 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::EvalError;
-use qcc_ir::ops::{Op, OpKind};
+use qcc_ir::ops::{Binary, BinaryFn, Op, OpKind};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
@@ -118,6 +118,12 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
     }
     if let Op::Custom(op) = op {
         return Err(Skip::because(op.refusal()));
+    }
+    // Remainders of both kinds are made of each other.
+    let other = Op::from(Binary { f: BinaryFn::Rem });
+    let floors = matches!(op, Op::Binary(Binary { f: BinaryFn::FloorMod })) && g.operand_types(node)[0].elem.is_float();
+    if floors && target.kernel_for(&other, g, node).is_none() {
+        return Err(Skip::NoMatch);
     }
     let decomposition = decomposition(op.kind());
     let b = &mut Build::in_place_of(g, node);
