@@ -2,8 +2,8 @@
 
 use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
-use qcc_ir::ops::{BinaryFn, Clamp, Op, OpKind, Unary, UnaryFn};
-use qcc_ir::{Graph, NodeId, ValueId};
+use qcc_ir::ops::{Binary, BinaryFn, Clamp, Op, OpKind, Unary, UnaryFn};
+use qcc_ir::{Elem, Graph, NodeId, ValueId};
 use smallvec::{SmallVec, smallvec};
 
 use crate::pattern::{Match, become_op, binary, by_scalar, near, scalar, unary, when};
@@ -141,7 +141,7 @@ fn recognise_hard_sigmoid(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, Unary { f }, &[ramp.x], &[gate.node, sum.node])
 }
 
-/// max(x, alpha * x) with alpha from 0 to 1.
+/// max(x, alpha * x) with one alpha from 0 to 1, or one up to 1 for each index of an axis.
 fn recognise_leaky_relu(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let [a, b] = binary(g, at.value(0), BinaryFn::Max)?;
     let leak = |x: ValueId, y: ValueId| -> Match<(ValueId, f32)> {
@@ -149,6 +149,19 @@ fn recognise_leaky_relu(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
         when(base == x && alpha > 0.0 && alpha < 1.0)?;
         Ok((x, alpha))
     };
-    let (x, alpha) = leak(a, b).or_else(|_| leak(b, a))?;
-    become_op(g, at, Unary { f: UnaryFn::LeakyRelu { alpha } }, &[x], &[])
+    if let Ok((x, alpha)) = leak(a, b).or_else(|_| leak(b, a)) {
+        return become_op(g, at, Unary { f: UnaryFn::LeakyRelu { alpha } }, &[x], &[]);
+    }
+    let slopes = |x: ValueId, y: ValueId| -> Match<[ValueId; 2]> {
+        let [c, d] = binary(g, y, BinaryFn::Mul)?;
+        let slope = if c == x { d } else { c };
+        when((c == x || d == x) && g.ty(x).elem == Elem::F32)?;
+        let numbers = g.constant(slope).filter(|s| s.len() > 1).ok_or(Skip::NoMatch)?.floats();
+        let along_an_axis = g.ty(slope).shape.dims().iter().filter(|d| d.known() != Some(1)).count() == 1;
+        // An infinite operand times 0 is not a number.
+        when(along_an_axis && numbers.iter().all(|&slope| slope <= 1.0 && slope != 0.0))?;
+        Ok([x, slope])
+    };
+    let operands = slopes(a, b).or_else(|_| slopes(b, a))?;
+    become_op(g, at, Binary { f: BinaryFn::Prelu }, &operands, &[])
 }
