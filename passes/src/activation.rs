@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use qcc_ir::ops::{BinaryFn, Op, Unary, UnaryFn};
+use qcc_ir::ops::{BinaryFn, Op, Pool, PoolFn, Unary, UnaryFn};
 use qcc_ir::{Composite, Graph, NodeId, Shape, Tensor, ValueId};
 use rustc_hash::FxHashSet;
 
@@ -23,8 +23,14 @@ impl fmt::Display for Activation {
 }
 
 impl Activation {
-    /// The activation function of `v`, if its users together compute one.
+    /// The activation function of `v`, if its users together compute one, of all its elements or of the greatest in windows.
     pub(crate) fn behind(g: &Graph, v: ValueId) -> Option<Activation> {
+        let pooled = g.only_user(v).filter(|&n| matches!(g.op(n), Op::Pool(Pool { f: PoolFn::Max, .. })));
+        Activation::next(g, pooled.map_or(v, |n| n.value(0)))
+    }
+
+    /// The activation function of `v`.
+    fn next(g: &Graph, v: ValueId) -> Option<Activation> {
         if g.is_output(v) {
             return None;
         }

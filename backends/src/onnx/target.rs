@@ -72,6 +72,10 @@ const QUANTIZED: Quantized = Quantized::ANY;
 /// A clamp of the result is part of its quantized range.
 const ARITHMETIC: Quantized = Quantized { fuses_clamp: true, ..QUANTIZED };
 
+/// Pools of 8 bits are vectorized where channels are innermost, as integer convolutions give them. Otherwise maxima take 70
+/// times as long as in floating point, and means 8 times.
+const POOLING: Quantized = Quantized { follows: true, ..QUANTIZED };
+
 /// Without VNNI-class instructions, kernels accumulate two adjacent products in saturating 16-bit integers.
 const PRODUCTS: Quantized = Quantized { pair_limit: Some(i16::MAX as i32), ..ARITHMETIC };
 
@@ -130,7 +134,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Recurrent(_) => float().then(|| FLOAT.weights(Weights { axis: Some(0), dequantized: true, ..WEIGHTS })),
         Op::Pool(op @ Pool { f, dilation, .. }) => {
             let quantized = *f == PoolFn::Max || dilation.iter().all(|&d| d == 1);
-            (float() && pool::native(op)).then(|| FLOAT.quantized_if(quantized, QUANTIZED))
+            (float() && pool::native(op)).then(|| FLOAT.quantized_if(quantized, POOLING))
         }
         // The integer softmax is slower than the float one, and 8 bits are too coarse for most of its operands.
         Op::LayerNorm(_) | Op::Softmax(_) => float().then_some(FLOAT),
@@ -192,6 +196,7 @@ fn unary(f: UnaryFn, x: &[&TensorType]) -> Option<Kernel> {
         UnaryFn::HardSigmoid { alpha, beta } => {
             float.then_some(FLOAT.quantized_if(alpha > 0.0 && beta > 0.0, QUANTIZED))
         }
+        UnaryFn::Elu { .. } | UnaryFn::Selu { .. } | UnaryFn::Softplus => float.then_some(FLOAT.apart()),
         _ => float.then_some(FLOAT),
     }
 }
@@ -209,7 +214,9 @@ fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
         Equal | NotEqual => (number(a) || a.elem == Elem::Bool).then_some(FLOAT),
         And | Or | Xor => Some(FLOAT),
         // PRelu broadcasts the slope only, never the data.
-        Prelu => (a.elem.is_float() && broadcast(&a.shape, &b.shape).is_ok_and(|s| s == a.shape)).then_some(FLOAT),
+        Prelu => {
+            (a.elem.is_float() && broadcast(&a.shape, &b.shape).is_ok_and(|s| s == a.shape)).then_some(FLOAT.apart())
+        }
         Atan2 | FloorDiv | SquaredDifference => None,
     }
 }

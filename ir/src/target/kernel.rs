@@ -25,6 +25,9 @@ pub struct Kernel {
     pub fuses: FusedClamps,
     /// The time of a product, if it is not that of the target's other kernels.
     pub product: Option<ProductTime>,
+    /// True for a function of each element that the runtime does not compute together with the product before it, so that it
+    /// is faster behind a pool, which leaves fewer elements.
+    pub apart: bool,
 }
 
 /// The clamps that a kernel applies to its result as fused activation functions.
@@ -66,6 +69,8 @@ pub struct Quantized {
     /// True where the float kernel is faster, even with conversions around it. Models that are quantized already keep the
     /// integers.
     pub slow: bool,
+    /// True where the kernel is fast only behind another integer kernel, whose layout it takes.
+    pub follows: bool,
 }
 
 /// A kernel for quantized constant weights and float activations (weight-only quantization).
@@ -157,6 +162,7 @@ impl Kernel {
         weights: None,
         fuses: FusedClamps::None,
         product: None,
+        apart: false,
     };
 
     /// The same row with a kernel for quantized activations.
@@ -194,6 +200,11 @@ impl Kernel {
         Kernel { product: Some(product), ..self }
     }
 
+    /// The same row for a function that is computed apart.
+    pub const fn apart(self) -> Self {
+        Kernel { apart: true, ..self }
+    }
+
     /// The same row with that axis order of the weight.
     pub const fn ordered(self, weight_order: &'static [usize]) -> Self {
         Kernel { weight_order, ..self }
@@ -227,6 +238,7 @@ impl Quantized {
         result: None,
         fuses_clamp: false,
         slow: false,
+        follows: false,
     };
 
     /// The zero points that the kernel takes for operand `i` of a contraction with a constant or a computed weight.

@@ -22,6 +22,7 @@ mod matmul;
 mod movement;
 mod norm;
 mod pool;
+mod pool_first;
 mod rank;
 mod recurrent;
 mod reduce;
@@ -34,6 +35,7 @@ mod sign;
 mod volume;
 
 pub(crate) use build::{Build, Built};
+use pool_first::PoolFirst;
 
 /// The passes that lower a graph to its target. `quantizes` is true if the graph will be quantized.
 pub(crate) fn lower(quantizes: bool) -> Vec<Box<dyn Pass>> {
@@ -42,6 +44,7 @@ pub(crate) fn lower(quantizes: bool) -> Vec<Box<dyn Pass>> {
         Box::new(index::NarrowIndices),
         Box::new(index::IndicesFromFront),
         Box::new(Decompose),
+        Box::new(PoolFirst),
         Box::new(Rules::new("settle-ranks", &[index::RULES, matmul::RULES, rank::RULES]).required()),
         Box::new(rank::EqualRanks),
     ]

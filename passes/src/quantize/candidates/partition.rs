@@ -28,7 +28,8 @@ pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vet
 
 /// The nodes of `able` that are quantized in a partition with the fewest Q/DQ boundaries. All contractions are
 /// quantized. At equal cost, arithmetic stays in floating point, which is more accurate, and nodes that only move
-/// elements are quantized, which moves fewer bytes.
+/// elements are quantized, which moves fewer bytes. Kernels that are fast only behind others in integers are quantized there
+/// alone.
 ///
 /// The partition is the minimum cut of a network between a quantized source and a float sink.
 pub(super) fn fewest_boundaries(case: &Case<'_>, able: &FxHashSet<NodeId>) -> FxHashSet<NodeId> {
@@ -54,17 +55,24 @@ struct Network {
     reads: FxHashMap<NodeId, NodeIndex>,
     /// The vertex of the results of a node.
     gives: FxHashMap<NodeId, NodeIndex>,
+    /// Nodes whose values come from integer kernels with nothing between that is a contraction.
+    behind_integers: FxHashSet<NodeId>,
 }
 
 impl Network {
     fn new() -> Self {
         let mut graph = DiGraph::new();
         let (integers, floats) = (graph.add_node(()), graph.add_node(()));
-        Network { graph, integers, floats, reads: FxHashMap::default(), gives: FxHashMap::default() }
+        let (reads, gives) = (FxHashMap::default(), FxHashMap::default());
+        Network { graph, integers, floats, reads, gives, behind_integers: FxHashSet::default() }
     }
 
     fn add(&mut self, case: &Case<'_>, n: NodeId, able: &FxHashSet<NodeId>) {
         let g = case.g;
+        if self.is_behind_integers(case, n, able) {
+            self.behind_integers.insert(n);
+        }
+        let follows = || case.kernel(n).is_some_and(|kernel| kernel.follows);
         let (reads, gives) = match g.op(n) {
             Op::Input(_) => {
                 let name = g.name(n.value(0)).map_or("", |name| name);
@@ -72,6 +80,7 @@ impl Network {
                 (at, at)
             }
             _ if !able.contains(&n) => (self.floats, self.floats),
+            _ if follows() && !self.behind_integers.contains(&n) => (self.floats, self.floats),
             _ if g.op(n).is_contraction() => {
                 let gives = match case.kernel(n) {
                     Some(kernel) if kernel.gives_float && kernel.gives_quantized => self.graph.add_node(()),
@@ -99,6 +108,19 @@ impl Network {
         };
         self.reads.insert(n, reads);
         self.gives.insert(n, gives);
+    }
+
+    /// True if a value of the node comes from an integer kernel.
+    fn is_behind_integers(&self, case: &Case<'_>, n: NodeId, able: &FxHashSet<NodeId>) -> bool {
+        let g = case.g;
+        match g.op(n) {
+            Op::Input(_) => {
+                let name = g.name(n.value(0)).map_or("", |name| name);
+                matches!(case.options.interface.of(name), Interface::Quantized(_))
+            }
+            op if op.is_contraction() => able.contains(&n),
+            _ => g.operands(n).iter().any(|v| self.behind_integers.contains(&v.node)),
+        }
     }
 
     /// Adds the boundary of a value. It is paid once, if a user needs the value in the other representation.
