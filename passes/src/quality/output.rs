@@ -76,6 +76,11 @@ impl Agreement {
         self.measure == BOXES_MEASURE && self.of < FEW_BOXES
     }
 
+    /// True if a difference of so many percentage points shows: in cosines, and in counts of as many items.
+    pub fn shows(&self, points: f64) -> bool {
+        self.measure == "cosine" || points * self.of as f64 >= 100.0
+    }
+
     /// True if that is enough for most uses. One or two wrong items may be chance.
     pub fn is_usable(&self) -> bool {
         let wrong = (100.0 - self.percent) / 100.0 * self.of as f64;

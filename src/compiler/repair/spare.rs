@@ -1,4 +1,5 @@
-//! Parts that a model keeps in higher precision although nothing is required of its outputs, since they cost next to nothing.
+//! Parts that a model keeps in higher precision although nothing is required of its outputs, since they cost next to nothing or
+//! gain much.
 
 use qcc_ir::Graph;
 use qcc_ir::ops::{Op, QuantRule};
@@ -20,15 +21,22 @@ pub(super) const BUDGET: Budget = Budget { latency: Some(1.06), size: Some(1.05)
 /// The same for models of which groups of parts are measured, which tells less. Others may be better with fewer parts as well.
 const SMALL: Budget = Budget { latency: Some(1.03), ..BUDGET };
 
+/// What they may cost where outputs gain much. Models stay faster than the float one, by this factor.
+const WIDE: Budget = Budget { latency: Some(1.3), size: Some(1.1) };
+const OF_FLOAT: f64 = 0.9;
+
 /// The noise of the outputs that may be left: a decibel less.
 const LEFT: f64 = 0.8;
+
+/// The same for parts that cost more than next to nothing: two decibels less than with cheaper ones.
+const LEFT_OF_WIDE: f64 = 0.63;
 
 /// The same if they quantize activations at run time in a model that does not, which not every runtime supports: half.
 const LEFT_BY_DYNAMIC: f64 = 0.5;
 
-/// The agreement in percent, and the SQNR in dB of other outputs, that need not be better.
+/// The agreement in percent, where so small a difference shows, and the SQNR in dB of other outputs, that need not be better.
 const ENOUGH_AGREEMENT: f64 = 99.8;
-const ENOUGH: f64 = 30.0;
+const ENOUGH: f64 = 40.0;
 
 /// The noise that may be left of a model that takes long to evaluate, which is measured on less: two decibels less.
 const LEFT_OF_LONG: f64 = 0.63;
@@ -48,7 +56,7 @@ const FEW: usize = 2;
 const FEWEST_GROUPS: usize = 6;
 
 /// The most sets of parts that are checked on all samples of the search, and the model without any.
-const CHECKS: usize = 3 + KINDS.len();
+const CHECKS: usize = 3 + 2 * KINDS.len();
 
 /// The most samples of the search.
 const MOST_SAMPLES: usize = 8;
@@ -177,12 +185,12 @@ impl Repairer<'_> {
         let own_noise = self.noise(goal, &[], self.kept(KINDS[0]))?;
         let all = KINDS.map(|raised| self.kept(raised));
         let left = if self.long { LEFT_OF_LONG } else { LEFT };
-        let (mut least, mut best) = (left * own_noise, None);
+        let (mut bar, mut best) = (Bar { noise: own_noise, left }, None);
         if let Some(kept) = self.without_dynamic() {
-            best = self.least_noise(&[kept], &mut least, goal)?;
-            least = LEFT_BY_DYNAMIC * if best.is_some() { least } else { own_noise };
+            best = self.least_noise(&[kept], &mut bar, goal)?;
+            bar.left = LEFT_BY_DYNAMIC;
         }
-        let Some((chosen, kept)) = self.least_noise(&all, &mut least, goal)?.or(best) else { return Ok(None) };
+        let Some((chosen, kept)) = self.least_noise(&all, &mut bar, goal)?.or(best) else { return Ok(None) };
         let quality = self.quality(&chosen, kept, compared)?;
         let reports = |found: &Fidelity| found.outputs.iter().map(OutputReport::of).collect::<Vec<_>>();
         let (better, before) = (reports(&quality), reports(own));
@@ -192,34 +200,43 @@ impl Repairer<'_> {
         Ok(as_good.then_some(Best { found: Found { chosen, reached: true }, kept, quality }))
     }
 
-    /// The cheap parts, with what may be kept of them, with which the model has less noise than `least`, which becomes its own:
-    /// all that are within the budget, or fewer where parts amplify each other's noise.
+    /// The cheap parts, with what may be kept of them, with which the model has less noise than `bar` allows, which it becomes:
+    /// all that are within the budget, or fewer where parts amplify each other's noise; and more expensive ones that gain more.
     fn least_noise(
         &mut self,
         kinds: &[Kept],
-        least: &mut f64,
+        bar: &mut Bar,
         goal: &Goal,
     ) -> Result<Option<(Vec<usize>, Kept)>, Failure> {
         let mut best = None;
         for &kept in if self.grouped { &kinds[..1] } else { kinds } {
             let mut sets = Vec::new();
             if !self.grouped {
-                sets.push(self.within(BUDGET, kept)?);
+                sets.push((self.within(BUDGET, kept)?, 1.0));
             }
             if self.long {
-                sets.push(self.within(SMALL, kept)?);
-                let half = sets[0].len() / 2;
-                sets.push(sets[0][..half].to_vec());
+                sets.push((self.within(SMALL, kept)?, 1.0));
+                let half = sets[0].0.len() / 2;
+                sets.push((sets[0].0[..half].to_vec(), 1.0));
+            } else {
+                sets.push((self.within(self.wide(), kept)?, LEFT_OF_WIDE));
             }
-            sets.dedup();
-            for chosen in sets.into_iter().filter(|set| !set.is_empty()) {
+            sets.dedup_by(|later, earlier| later.0 == earlier.0);
+            for (chosen, left) in sets.into_iter().filter(|(set, _)| !set.is_empty()) {
                 let noise = self.noise(goal, &chosen, kept)?;
-                if noise < *least {
-                    (*least, best) = (noise, Some((chosen, kept)));
+                if noise < bar.noise * bar.left.min(left) {
+                    (*bar, best) = (Bar { noise, left: 1.0 }, Some((chosen, kept)));
                 }
             }
         }
         Ok(best)
+    }
+
+    /// What parts may cost where outputs gain much.
+    fn wide(&self) -> Budget {
+        let own = self.cost_of(self.narrowed).0;
+        let most = OF_FLOAT * self.whole.0 / own.max(f64::MIN_POSITIVE);
+        Budget { latency: WIDE.latency.map(|factor| factor.min(most)), ..WIDE }
     }
 
     /// Parts by gain per cost that are together within the budget. The costs of parts do not tell what conversions neighbours
@@ -248,11 +265,17 @@ impl Repairer<'_> {
     }
 }
 
+/// The noise of the best model so far, and the share of it that a better one may leave.
+struct Bar {
+    noise: f64,
+    left: f64,
+}
+
 /// True if an output need not be better.
 fn is_enough(o: &OutputReport) -> bool {
-    match (&o.agreement, o.deviation.sqnr) {
-        (Some(agreement), _) => agreement.percent >= ENOUGH_AGREEMENT,
-        (None, sqnr) => sqnr.is_none_or(|sqnr| sqnr >= ENOUGH),
+    match &o.agreement {
+        Some(agreement) if agreement.shows(100.0 - ENOUGH_AGREEMENT) => agreement.percent >= ENOUGH_AGREEMENT,
+        _ => o.deviation.sqnr.is_none_or(|sqnr| sqnr >= ENOUGH),
     }
 }
 
@@ -279,6 +302,19 @@ fn has_floats_inside(g: &Graph) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quality::{Agreement, Deviation};
+
+    #[test]
+    fn agreement_of_few_items_is_not_enough() {
+        let output = |sqnr, measure, percent, of| {
+            let deviation = Deviation { name: "y".into(), sqnr: Some(sqnr), cosine: 1.0, max_error: 0.0 };
+            let agreement = Some(Agreement { measure, percent, of });
+            is_enough(&OutputReport { deviation, parts: Vec::new(), agreement, uncounted: false })
+        };
+        assert!(output(20.0, "top-1", 99.9, 1000) && !output(50.0, "top-1", 99.0, 1000));
+        assert!(output(41.0, "top-1", 100.0, 6) && !output(39.0, "top-1", 100.0, 6));
+        assert!(output(20.0, "cosine", 99.9, 6));
+    }
 
     #[test]
     fn plans_take_what_is_allowed() {
