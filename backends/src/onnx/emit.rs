@@ -90,11 +90,6 @@ impl<'g> Emitter<'g> {
         self.nodes.len()
     }
 
-    /// True if kernels of ONNX Runtime for processors run the model, in the web too.
-    pub(super) fn is_for_processors(&self) -> bool {
-        self.options.device.is_none_or(|device| device.split().is_none())
-    }
-
     pub(super) fn new(graph: &'g Graph, options: WriteOptions) -> Self {
         // Names of inputs and outputs are reserved: no intermediate value may use them.
         let mut names = Names::default();

@@ -136,7 +136,7 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext<'_>) -
 /// Accelerators take the operator itself.
 fn is_maximum(e: &Emitter<'_>, site: &NodeContext<'_>) -> bool {
     let Some(slopes) = site.constant(1) else { return false };
-    e.is_for_processors() && slopes.floats().iter().all(|&slope| slope <= 1.0 && slope != 0.0)
+    !e.options.has_standard_qdq() && slopes.floats().iter().all(|&slope| slope <= 1.0 && slope != 0.0)
 }
 
 /// Max of the operand and a product. The kernel of PRelu of ONNX Runtime is not vectorized: on 67,000 elements of random

@@ -31,7 +31,10 @@ pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &NodeContext<'_>) -> Re
     if is_quantized && op.f == PoolFn::Average {
         return quantize::qlinear(e, call, site);
     }
-    if op.f == PoolFn::Max && !is_quantized && e.is_for_processors() && is_quantized_behind(e.graph, site.node.value(0))
+    if op.f == PoolFn::Max
+        && !is_quantized
+        && !e.options.has_standard_qdq()
+        && is_quantized_behind(e.graph, site.node.value(0))
     {
         // ONNX Runtime moves a QuantizeLinear before the pool, where its kernel for bytes takes 60 times as long. It does not
         // move one past a Clip, which has no limits here.
