@@ -34,9 +34,6 @@ const LEFT_OF_WIDE: f64 = 0.63;
 /// The same if they quantize activations at run time in a model that does not, which not every runtime supports: half.
 const LEFT_BY_DYNAMIC: f64 = 0.5;
 
-/// What an output may lose by parts that cost more than next to nothing, in decibels.
-const MOST_LOSS: f64 = 1.0;
-
 /// The agreement in percent, where so small a difference shows, and the SQNR in dB of other outputs, that need not be better.
 const ENOUGH_AGREEMENT: f64 = 99.8;
 const ENOUGH: f64 = 40.0;
@@ -188,7 +185,7 @@ impl Repairer<'_> {
         let own_noise = self.noise(goal, &[], self.kept(KINDS[0]))?;
         let all = KINDS.map(|raised| self.kept(raised));
         let left = if self.long { LEFT_OF_LONG } else { LEFT };
-        let (mut bar, mut best) = (Bar { noise: own_noise, left, wide: false }, None);
+        let (mut bar, mut best) = (Bar { noise: own_noise, left }, None);
         if let Some(kept) = self.without_dynamic() {
             best = self.least_noise(&[kept], &mut bar, goal)?;
             bar.left = LEFT_BY_DYNAMIC;
@@ -197,10 +194,9 @@ impl Repairer<'_> {
         let quality = self.quality(&chosen, kept, compared)?;
         let reports = |found: &Fidelity| found.outputs.iter().map(OutputReport::of).collect::<Vec<_>>();
         let (better, before) = (reports(&quality), reports(own));
-        let pairs = || better.iter().zip(&before).filter_map(|(a, b)| Some(a.deviation.sqnr? - b.deviation.sqnr?));
+        let pairs = better.iter().zip(&before).filter_map(|(a, b)| Some(a.deviation.sqnr? - b.deviation.sqnr?));
         // Those samples are others than these of the search.
-        let none_loses = !bar.wide || pairs().all(|gain| gain >= -MOST_LOSS);
-        let as_good = agree_as_often(&better, &before) && pairs().sum::<f64>() >= 0.0 && none_loses;
+        let as_good = agree_as_often(&better, &before) && pairs.sum::<f64>() >= 0.0;
         Ok(as_good.then_some(Best { found: Found { chosen, reached: true }, kept, quality }))
     }
 
@@ -229,7 +225,7 @@ impl Repairer<'_> {
             for (chosen, left) in sets.into_iter().filter(|(set, _)| !set.is_empty()) {
                 let noise = self.noise(goal, &chosen, kept)?;
                 if noise < bar.noise * bar.left.min(left) {
-                    (*bar, best) = (Bar { noise, left: 1.0, wide: left < 1.0 }, Some((chosen, kept)));
+                    (*bar, best) = (Bar { noise, left: 1.0 }, Some((chosen, kept)));
                 }
             }
         }
@@ -273,8 +269,6 @@ impl Repairer<'_> {
 struct Bar {
     noise: f64,
     left: f64,
-    /// The best model has more expensive parts.
-    wide: bool,
 }
 
 /// True if an output need not be better.
