@@ -222,7 +222,9 @@ impl Repairer<'_> {
                 sets.push((self.within(self.wide(), kept)?, LEFT_OF_WIDE));
             }
             sets.dedup_by(|later, earlier| later.0 == earlier.0);
-            for (chosen, left) in sets.into_iter().filter(|(set, _)| !set.is_empty()) {
+            // Some part stays quantized: that is what was asked for.
+            let is_partial = |(set, _): &(Vec<usize>, f64)| !set.is_empty() && set.len() < self.units.len();
+            for (chosen, left) in sets.into_iter().filter(is_partial).collect::<Vec<_>>() {
                 let noise = self.noise(goal, &chosen, kept)?;
                 if noise < bar.noise * bar.left.min(left) {
                     (*bar, best) = (Bar { noise, left: 1.0 }, Some((chosen, kept)));
