@@ -82,7 +82,7 @@ pub(in crate::tflite) fn post_processes(op: &DetectionPostProcess) -> bool {
     options(op).is_some()
 }
 
-/// TFLite_Detection_PostProcess
+/// TFLite_Detection_PostProcess. Its kernel leaves rows behind the boxes as they are, where classes are not suppressed apart.
 pub(super) fn detection_post_process(
     e: &mut Emitter<'_>,
     op: &DetectionPostProcess,
