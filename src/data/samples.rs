@@ -187,7 +187,9 @@ impl Samples {
             Feed::Arrays { file, .. } if file.arrays.iter().any(Array::is_in_file) => vec![&file.path],
             Feed::Arrays { .. } => Vec::new(),
             Feed::Files { files, .. } if files.first.arrays.iter().any(Array::is_in_file) => {
-                self.places.iter().map(|&place| files.path(place)).collect()
+                let mut paths: Vec<&Path> = self.places.iter().map(|&place| files.path(place)).collect();
+                paths.dedup();
+                paths
             }
             Feed::Files { .. } => Vec::new(),
             Feed::Synthetic { .. } | Feed::Random { .. } | Feed::Given(_) => Vec::new(),

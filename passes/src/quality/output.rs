@@ -367,7 +367,12 @@ impl OutputQuality {
         if expected[i].is_none() || found[i].is_none() {
             return;
         }
-        let kind = &*self.kind.get_or_insert_with(|| OutputKind::of(g, i, expected, hints));
+        // What a model finds nothing in does not tell what an output represents.
+        if self.kind.is_none() || self.dims.contains(&0) {
+            self.kind = Some(OutputKind::of(g, i, expected, hints));
+            self.dims.clear();
+        }
+        let Some(kind) = &self.kind else { return };
         let own = |outputs: &Outputs<'_>| match kind {
             OutputKind::Boxes(boxes) => boxes.whole(i, outputs),
             _ => outputs[i].cloned(),

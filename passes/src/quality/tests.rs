@@ -164,6 +164,12 @@ fn boxes_whose_scores_are_apart_are_compared_with_them() {
     // Another order, and a box more that is no candidate.
     let moved = of(&[0., 0., 5., 5., 1., 1., 9., 9., 0., 0., 1., 1.], &[1, 3, 3], &[0.45, 0.4, 0.01]);
     assert_eq!(compared(&moved), (None, Some(("boxes mAP50-95", 100.0))));
+    // A first sample without boxes says nothing.
+    let (mut quality, none) = (OutputQuality::new("y"), of(&[], &[], &[]));
+    for sample in [&none, &expected] {
+        quality.add(&g, 0, Hints::default(), &sample.each_ref().map(Some), &sample.each_ref().map(Some));
+    }
+    assert_eq!(percent(&quality), Some(("boxes mAP50-95", 100.0)));
     let other = of(&[1., 1., 9., 9., 0., 0., 5., 5.], &[3, 2], &[0.8, 0.4]);
     let (_, found) = compared(&other);
     assert!(found.is_some_and(|(_, percent)| (50.0..52.0).contains(&percent)), "{found:?}");
