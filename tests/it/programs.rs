@@ -27,5 +27,5 @@ fn open_extents_of_programs_are_expressions() {
 #[cfg(feature = "oracles")]
 #[test]
 fn open_programs_serve_every_size() {
-    oracle::table("open_programs.py", 42);
+    oracle::table("open_programs.py", 66);
 }

@@ -1,9 +1,10 @@
 //! Einsum.
 
-use qcc_ir::ops::{Extents, MatMul, ReduceFn};
+use qcc_ir::ops::{Extents, ReduceFn};
 use qcc_ir::{Dim, Shape, ValueId};
 
 use super::Build;
+use super::product::product;
 use crate::refusal::Refusal;
 
 /// The axis names of a value, in order, and the value.
@@ -106,7 +107,7 @@ fn contract(n: &mut impl Build, a: Term, b: Term, later: &dyn Fn(&char) -> bool)
     let (rows, columns) = (own(&a.0, &b.0), own(&b.0, &a.0));
     let left = arranged(n, &a, [&shared, &rows, &summed])?;
     let right = arranged(n, &b, [&shared, &columns, &summed])?;
-    let product = n.add(MatMul { transpose_b: true }, &[left.value, right.value])?;
+    let product = product(n, left.value, right.value, true)?;
     let batch = n.shape(product).dims()[..shared.len()].to_vec();
     let dims = batch.into_iter().chain(left.own).chain(right.own).collect();
     let product = n.reshape_to(product, dims)?;

@@ -8,7 +8,8 @@ use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 use super::computed::counted;
 use super::control::{slice_at, stacked};
 use super::index::part;
-use super::{Build, Values, extent, matmul};
+use super::product::matmul;
+use super::{Build, Values, extent};
 use crate::refusal::Refusal;
 
 /// The frequencies of a transform.

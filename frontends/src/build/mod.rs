@@ -5,8 +5,8 @@ use half::f16;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::EvalError;
 use qcc_ir::ops::{
-    Binary, BinaryFn, Cast, Clamp, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Symbolic, Tensors, Transpose, Types,
-    Unary, UnaryFn,
+    Binary, BinaryFn, Cast, Clamp, Extents, Op, Reduce, ReduceFn, Reshape, Symbolic, Tensors, Transpose, Types, Unary,
+    UnaryFn,
 };
 use qcc_ir::{Dim, Elem, Expr, Graph, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 use smallvec::SmallVec;
@@ -35,6 +35,7 @@ pub(crate) mod one_hot;
 mod operands;
 pub(crate) mod pad;
 pub(crate) mod padding;
+pub(crate) mod product;
 pub(crate) mod random;
 pub(crate) mod range;
 pub(crate) mod resample;
@@ -387,24 +388,6 @@ fn fixed(ty: &TensorType, values: &[f64]) -> Option<Tensor> {
         return None;
     }
     numbers(&ty.elem, ty.shape.clone(), &values)
-}
-
-/// Matrix product. A vector is a matrix of one row (left) or one column (right), and that axis is removed from the
-/// result.
-pub(crate) fn matmul<B: Build>(n: &mut B, a: ValueId, b: ValueId) -> Result<ValueId, Refusal> {
-    let (row, column) = (n.rank(a) == 1, n.rank(b) == 1);
-    let length = |n: &B, v: ValueId| n.shape(v).dims()[0].clone();
-    let a = if row { n.reshape_to(a, [Dim::Known(1), length(n, a)].into_iter().collect())? } else { a };
-    let b = if column { n.reshape_to(b, [length(n, b), Dim::Known(1)].into_iter().collect())? } else { b };
-    let product = n.add(MatMul { transpose_b: false }, &[a, b])?;
-    let mut dims = n.shape(product).dims().to_vec();
-    if column {
-        dims.pop();
-    }
-    if row {
-        dims.remove(dims.len() - usize::from(!column) - 1);
-    }
-    n.reshape_to(product, dims.into_iter().collect())
 }
 
 /// log(sum(exp(x - max))) + max over the axes, which avoids overflow.

@@ -1,8 +1,9 @@
 //! Padding with elements of the tensor.
 
-use qcc_ir::ops::{Concat, Expand, Extents, OpenSlice, Range, Slice, Tile};
+use qcc_ir::ops::{BinaryFn, Concat, Expand, Extents, Gather, OpenSlice, Range, Slice, Tile, UnaryFn};
 use qcc_ir::{Dim, Expr, ValueId};
 
+use super::computed::counted;
 use super::index::part;
 use super::{Build, Values};
 use crate::refusal::Refusal;
@@ -85,6 +86,69 @@ pub(crate) fn filled(
         if cuts {
             x = part(n, x, OpenSlice { axis: *axis, start: cut, len: whole })?;
         }
+    }
+    Ok(x)
+}
+
+/// The elements beyond the ends of an open axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// The mirror image without the edge.
+    Reflected,
+    /// The edge.
+    Edge,
+    /// The axis repeated.
+    Wrapped,
+}
+
+impl Past {
+    /// The mode of this name, in ONNX or PyTorch; `None` for a constant.
+    pub(crate) fn named(mode: &str) -> Result<Option<Past>, Refusal> {
+        Ok(match mode {
+            "constant" => None,
+            "reflect" => Some(Past::Reflected),
+            "edge" | "replicate" => Some(Past::Edge),
+            "wrap" | "circular" => Some(Past::Wrapped),
+            other => return Err(Refusal::Unsupported(format!("padding in mode {other} is not supported"))),
+        })
+    }
+}
+
+/// Padding of axes by amounts before and after that follow from open extents. The place of each element is computed;
+/// negative amounts leave elements out.
+pub(crate) fn gathered(
+    n: &mut impl Build,
+    mut x: ValueId,
+    pads: &[(usize, [Expr; 2])],
+    past: Past,
+) -> Result<ValueId, Refusal> {
+    for (axis, [before, after]) in pads {
+        let too_large = || Refusal::Open(n.shape(x).clone());
+        let extent = n.shape(x).dims()[*axis].expr();
+        let whole = extent.plus(before).and_then(|e| e.plus(after)).ok_or_else(too_large)?;
+        let last = extent.minus(&1.into()).ok_or_else(too_large)?;
+        if whole == extent && *before == Expr::default() {
+            continue;
+        }
+        let places = counted(n, whole)?;
+        let [before, extent, last] = [before.clone(), extent, last].map(|e| n.add_whole(vec![e], Extents::new()));
+        let mut at = n.binary(BinaryFn::Sub, places, before?)?;
+        match past {
+            Past::Reflected => {
+                at = n.unary(UnaryFn::Abs, at)?;
+                let last = last?;
+                let behind = n.binary(BinaryFn::Sub, last, at)?;
+                let behind = n.unary(UnaryFn::Abs, behind)?;
+                at = n.binary(BinaryFn::Sub, last, behind)?;
+            }
+            Past::Edge => {
+                let first = n.scalar(0.0, at)?;
+                at = n.binary(BinaryFn::Max, at, first)?;
+                at = n.binary(BinaryFn::Min, at, last?)?;
+            }
+            Past::Wrapped => at = n.binary(BinaryFn::FloorMod, at, extent?)?,
+        }
+        x = n.add(Gather { axis: *axis }, &[x, at])?;
     }
     Ok(x)
 }

@@ -31,8 +31,16 @@ pub(super) enum Binding<'m> {
     Number(Quantity),
     /// Neither tensor nor number.
     Foreign(&'static str),
+    /// A value that a write through another name has changed or not.
+    Undecided,
     /// The result of a refused node; the error has been reported.
     Refused,
+}
+
+impl From<ValueId> for Binding<'_> {
+    fn from(value: ValueId) -> Self {
+        Binding::Value { value, view: None }
+    }
 }
 
 pub(super) type Types = BTreeMap<String, TensorMeta>;

@@ -14,6 +14,7 @@ use schema::{Argument, InputSpec, Program, TensorMeta};
 use weights::Weights;
 
 mod archive;
+mod body;
 pub(crate) mod checkpoint;
 mod decompose;
 mod importer;

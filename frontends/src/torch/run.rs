@@ -105,8 +105,15 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// Inlines a graph with its inputs bound to these values. Returns its outputs.
-    pub(super) fn inline(&mut self, graph: &'m schema::Graph, operands: &[ValueId]) -> Result<Values, Refusal> {
+    /// Inlines a graph with its inputs bound to these values. Returns its outputs, tensors and numbers.
+    pub(super) fn inline<O>(
+        &mut self,
+        graph: &'m schema::Graph,
+        operands: &[O],
+    ) -> Result<(Values, Vec<Quantity>), Refusal>
+    where
+        O: Clone + Into<Binding<'m>>,
+    {
         let inputs: Vec<&'m str> = graph.inputs.iter().flat_map(Argument::names).collect();
         if inputs.len() != operands.len() {
             return Err(Refusal::Invalid(format!(
@@ -118,17 +125,29 @@ impl<'m> Importer<'m> {
         expand(&mut self.expanded, graph.nodes.len())?;
         let known = self.errors.len();
         self.scopes.push((FxHashMap::default(), &graph.tensor_values));
-        for (name, &value) in inputs.into_iter().zip(operands) {
-            self.bind(name, Binding::Value { value, view: None });
+        for (name, operand) in inputs.into_iter().zip(operands) {
+            self.bind(name, operand.clone().into());
         }
-        let wanted: Vec<&'m str> = graph.outputs.iter().flat_map(Argument::names).collect();
-        for node in Schedule::new(graph, wanted.iter().copied()).nodes {
+        let wanted = || graph.outputs.iter().flat_map(Argument::names);
+        for node in Schedule::new(graph, wanted()).nodes {
             self.node(node);
         }
-        let results = wanted.into_iter().map(|name| self.value(name)).collect();
+        let results = self.collected(wanted());
         self.scopes.pop();
         // The errors of one iteration are not repeated for others.
         if self.errors.len() > known { Err(Refusal::Depends) } else { results }
+    }
+
+    /// The values of these names, tensors and numbers.
+    fn collected(&mut self, names: impl Iterator<Item = &'m str>) -> Result<(Values, Vec<Quantity>), Refusal> {
+        let (mut tensors, mut numbers) = (Values::new(), Vec::new());
+        for name in names {
+            match self.binding(name)? {
+                Binding::Number(number) => numbers.push(number.clone()),
+                _ => tensors.push(self.value(name)?),
+            }
+        }
+        Ok((tensors, numbers))
     }
 
     /// The value of a name. If it is a view, later writes to its base are included.
@@ -155,6 +174,7 @@ impl<'m> Importer<'m> {
             }
             Binding::Refused => Err(Refusal::Depends),
             Binding::Foreign(what) => Err(Refusal::Unsupported(format!("{name} is {what}"))),
+            Binding::Undecided => Err(views::unknown(name)),
             Binding::Number(_) => Err(Refusal::Invalid(format!("{name} is a number; expected a tensor"))),
             Binding::Complex(_) => Err(unread(name)),
             Binding::Weight(held) if self.weights.is_complex(held) => Err(unread(name)),
@@ -229,12 +249,29 @@ impl<'m> Importer<'m> {
                 let whole = self.value(view.of)?;
                 ops::put::put(&mut NodeCx::new(self, node, origin(node)), index, whole, old, value)?
             }
-            How::Unknown => return Err(views::unknown(name)),
+            // As a copy it stands alone. What it may be a view of is not read any more.
+            How::Unknown => {
+                self.leave_undecided(view.of);
+                self.bind(name, Binding::Value { value, view: None });
+                return Ok(());
+            }
         };
         self.write(view.of, whole)?;
         let seen = self.value(view.of)?;
         self.bind(name, Binding::Value { value, view: Some(View { seen, ..view }) });
         Ok(())
+    }
+
+    /// Binds a name, and all names that it is a view of, as changed or not.
+    fn leave_undecided(&mut self, name: &'m str) {
+        let mut next = Some(name);
+        while let Some(name) = next {
+            next = match self.binding(name) {
+                Ok(Binding::Value { view: Some(view), .. }) => Some(view.of),
+                _ => None,
+            };
+            self.rebind(name, Binding::Undecided);
+        }
     }
 
     fn node(&mut self, node: &'m Node) {
@@ -349,7 +386,7 @@ impl<'m> Importer<'m> {
             return Ok(());
         }
         let shown = ops::shows(node);
-        for (index, name) in node.results().enumerate() {
+        for (index, name) in node.tensor_results().enumerate() {
             // Results that the row does not produce are unused, or refused when they are used.
             let Some(&value) = values.get(index) else {
                 let message = format!("result {index} of {}", node.operator());

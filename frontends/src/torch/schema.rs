@@ -341,6 +341,16 @@ impl Node {
         self.outputs.iter().flat_map(Argument::names)
     }
 
+    /// The names of its results that are tensors.
+    pub(super) fn tensor_results(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().filter(|o| !o.is_number()).flat_map(Argument::names)
+    }
+
+    /// The names of its results that are numbers.
+    pub(super) fn number_results(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().filter(|o| o.is_number()).flat_map(Argument::names)
+    }
+
     /// The modules that contain the node, outermost first: path and class, empty if absent.
     pub(super) fn modules(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
         let stack = self.metadata.get("nn_module_stack").map(|stack| stack.split(';'));
@@ -362,6 +372,11 @@ pub(super) fn in_place(name: &str) -> bool {
 }
 
 impl Argument {
+    /// True for a number or a list of them.
+    pub(super) fn is_number(&self) -> bool {
+        matches!(self, Argument::Number(_) | Argument::Numbers(_))
+    }
+
     /// The names that it refers to.
     pub(super) fn names(&self) -> Vec<&str> {
         match self {

@@ -475,8 +475,76 @@ def open_sizes():
              sizes(torch.randn, [(2, 5, 3)], [(1, 5, 3)], [(4, 5, 3)]), (({0: batch},),))
 
 
+def contractions():
+    def planes(m, x):
+        spectrum = torch.fft.fft2(x)
+        return torch.view_as_real(spectrum), torch.fft.ifft2(spectrum).real, torch.fft.irfft2(torch.fft.rfft2(x))
+    add("planes", Of(planes), torch.randn(2, 2, 4, 6))
+
+    def flattened(m, x):
+        # Whether this is a view depends on the layout of the convolution's result.
+        y = m.conv(x).flatten(2).transpose(1, 2)
+        y += m.places
+        return y
+    add("flattened", Of(flattened, conv=nn.Conv2d(3, 4, 3, 2, 1), places=torch.randn(9, 4)), torch.randn(2, 3, 6, 6))
+
+    def contracted(m, x, whole):
+        places = torch.einsum("i,d->id", torch.arange(4), m.steps)
+        counts = whole @ whole.transpose(0, 1)
+        errors = F.mse_loss(x[0], x[1]), F.l1_loss(x[0], x[1], reduction="none")
+        return torch.tensordot(x, places, dims=([1, 2], [0, 1])), counts, *errors
+    whole = torch.arange(6).reshape(2, 3)
+    add("contracted", Of(contracted, steps=torch.rand(5)), torch.randn(3, 4, 5), whole)
+
+
+def open_loops():
+    higher = torch._higher_order_ops
+    Dim = torch.export.Dim
+    batch = Dim("batch", min=1, max=64)
+
+    @torch.autocast("cuda", enabled=False)
+    def pooled(x, height):
+        rows = height // 2
+        return x.reshape(x.shape[0], 3, rows, 2, -1).mean(3), rows
+
+    def padded(m, x):
+        h, w = x.shape[-2:]
+        x = F.pad(x, (0, (4 - w % 4) % 4, 0, (4 - h % 4) % 4), "reflect")
+        x = F.pad(x, (1, 2 - w % 2, 0, 0), "replicate")
+        y, rows = pooled(x, x.shape[2])
+        return y * rows
+    runs = [(torch.randn(*shape),) for shape in ((2, 3, 6, 9), (1, 3, 7, 8), (2, 3, 12, 10))]
+    add_open("open_padded", Of(padded), runs, (({0: batch, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},),))
+
+    def repeated(m, x):
+        step, x = torch.tensor(0), x * 1
+        goes_on = lambda step, x: (x.abs().max() > 1) & (step < 20)
+        halved = lambda step, x: (step + 1, x * m.share)
+        step, x = higher.while_loop(goes_on, halved, (step, x))
+        return x, step
+    runs = [(scale * torch.randn(*shape),) for scale, shape in ((9, (2, 5)), (0.01, (1, 5)), (50, (3, 5)))]
+    add_open("open_repeated", Of(repeated, share=torch.tensor(0.6)), runs, (({0: batch},),))
+
+    def masked(m, x, lengths):
+        most = lengths.max().item()
+        torch._check(most >= 1)
+        inside = (torch.arange(most)[None] < lengths[:, None]).float()
+        share = x.abs().amax().item()
+        return inside.cumsum(1) * x.mean(1, keepdim=True), x * share
+    runs = [(torch.randn(*shape), torch.tensor(lengths)) for shape, lengths in
+            (((2, 5), [3, 4]), ((1, 3), [7]), ((3, 4), [1, 5, 2]))]
+    add_open("open_masked", Of(masked), runs, (({0: batch, 1: torch.export.Dim.AUTO}, {0: batch}),))
+
+    def scanned(m, x):
+        last, rows = higher.scan(lambda state, row: (state * 0.5 + row, state - row), torch.zeros(3), x)
+        return last, rows
+    runs = [(torch.randn(*shape),) for shape in ((5, 3), (2, 3), (9, 3))]
+    add_open("open_scanned", Of(scanned), runs, (({0: Dim("steps", min=2, max=30)},),))
+
+
 if __name__ == "__main__":
-    for group in (vision, language, elements, parts, programs, positions, signals, complexes, windows, numbers, cells, open_sizes):
+    for group in (vision, language, elements, parts, programs, positions, signals, complexes, windows, numbers, cells, open_sizes,
+                  contractions, open_loops):
         torch.manual_seed(5)
         group()
     (HERE / "cases.json").write_text(json.dumps(CASES))

@@ -5,7 +5,8 @@ use qcc_ir::ops::{BinaryFn, Clamp, UnaryFn};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, matmul, norm, one};
+use crate::build::product::matmul;
+use crate::build::{Build, Values, norm, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[

@@ -10,7 +10,8 @@ use crate::build::attention::{self, join_heads, split_heads};
 use crate::build::computed::counted;
 use crate::build::control::slice_at;
 use crate::build::index::triangle;
-use crate::build::{Build, Values, extent, matmul, norm};
+use crate::build::product::matmul;
+use crate::build::{Build, Values, extent, norm};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[

@@ -1,12 +1,13 @@
 //! Matrix products.
 
-use qcc_ir::ops::{BinaryFn, MatMul, Range, ReduceFn, Slice};
-use qcc_ir::{Dim, Elem, Shape, ValueId};
+use qcc_ir::ops::{BinaryFn, MatMul, Range, Slice};
+use qcc_ir::{Dim, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::einsum::einsum;
-use crate::build::{Build, Values, matmul, one};
+use crate::build::product::matmul;
+use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -19,8 +20,7 @@ pub(super) const ROWS: &[Row] = &[
     ("Gemm", gemm),
     ("MatMul", |n| {
         let (a, b) = (n.input(0)?, n.input(1)?);
-        let integers = matches!(n.ty(a).elem, Elem::I32 | Elem::I64) && n.rank(a) > 1 && n.rank(b) > 1;
-        one(if integers { integer_product(n, a, b)? } else { matmul(n, a, b)? })
+        one(matmul(n, a, b)?)
     }),
 ];
 
@@ -73,24 +73,6 @@ fn expanded(n: &mut NodeCx<'_, '_>, elements: &[ValueId], size: usize, columns: 
         sum = Some(sum.map_or(Ok(product), |sum| n.binary(f, sum, product))?);
     }
     sum.ok_or_else(|| Refusal::Invalid("a determinant of no columns".into()))
-}
-
-/// Maximum number of products of a matrix product of integers.
-const MOST_PRODUCTS: usize = 1 << 22;
-
-/// A matrix product of integers: all products of an element of a row and one of a column, summed.
-fn integer_product(n: &mut NodeCx<'_, '_>, a: ValueId, b: ValueId) -> Result<ValueId, Refusal> {
-    let (mut rows, mut columns) = (n.dims(a)?, n.dims(b)?);
-    rows.push(1);
-    columns.insert(columns.len() - 2, 1);
-    let (a, b) = (n.reshape(a, &rows)?, n.reshape(b, &columns)?);
-    let products = n.binary(BinaryFn::Mul, a, b)?;
-    if n.dims(products)?.iter().product::<usize>() > MOST_PRODUCTS {
-        let message = format!("a product of integers with more than {MOST_PRODUCTS} terms is not supported");
-        return Err(Refusal::Advised { message, help: "export the model with a product of floats" });
-    }
-    let axis = n.rank(products) - 2;
-    n.reduce(ReduceFn::Sum, products, &[axis], false)
 }
 
 /// alpha * A * B + beta * C; C broadcasts to the product.

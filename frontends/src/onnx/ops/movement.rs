@@ -9,7 +9,7 @@ use super::super::qdq::number_beside;
 use super::Row;
 use crate::build::index::triangle;
 use crate::build::movement::{self, Cut};
-use crate::build::pad::{Beyond, continued, filled};
+use crate::build::pad::{Beyond, Past, continued, filled, gathered};
 use crate::build::{Build, Operands, Values, computed, count_axes, count_axis, extent, extents, one};
 use crate::refusal::{ASSUMED_EXTENT, Refusal};
 
@@ -215,14 +215,14 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::NotConstant { index: 2, name: n.node().input[2].clone() });
     }
     let Some(pads) = pads.iter().map(Expr::constant).collect::<Option<Vec<i64>>>() else {
-        let value = computed.map_or_else(|| n.scalar(value.into(), x), Ok)?;
-        if mode != "constant" {
-            return Err(Refusal::Open(n.shape(x).clone()));
-        }
         let mut by_axis = Vec::new();
         for (i, &axis) in axes.iter().enumerate() {
             by_axis.push((n.axis(axis, x)?, [pads[i].clone(), pads[axes.len() + i].clone()]));
         }
+        if let Some(past) = Past::named(mode)? {
+            return one(gathered(n, x, &by_axis, past)?);
+        }
+        let value = computed.map_or_else(|| n.scalar(value.into(), x), Ok)?;
         return one(filled(n, x, &by_axis, value)?);
     };
     let mut before = Extents::from_elem(0, dims.len());

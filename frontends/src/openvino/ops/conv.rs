@@ -7,8 +7,9 @@ use super::super::node::NodeCx;
 use super::Row;
 use crate::build::attention::masked;
 use crate::build::padding::{Odd, same};
+use crate::build::product::matmul;
 use crate::build::window::Window;
-use crate::build::{Build, Values, matmul, one};
+use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[

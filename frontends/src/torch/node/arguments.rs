@@ -3,7 +3,7 @@
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Elem, Expr, Shape, Tensor, ValueId};
 
-use super::super::importer::Complex;
+use super::super::importer::{Binding, Complex};
 use super::super::quantity::Quantity;
 use super::super::schema::{self, Argument, Number, Term};
 use super::super::weights;
@@ -337,21 +337,22 @@ impl<'m> NodeCx<'_, 'm> {
         self.read.iter_mut().take(end).for_each(|read| *read = true);
     }
 
-    /// The tensors among the positional arguments from `i` on, including those in lists.
-    pub(in super::super) fn tensors_from(&mut self, i: usize) -> Result<Values, Refusal> {
-        let mut values = Values::new();
+    /// The operands of a graph: the positional arguments from `i` on, including those in lists.
+    pub(in super::super) fn operands_from(&mut self, i: usize) -> Result<Vec<Binding<'m>>, Refusal> {
+        let mut operands = Vec::new();
         for i in i..self.node.inputs.len() {
             match self.at(i) {
-                Some(Argument::Tensor(tensor)) => values.push(self.importer.value(tensor)?),
+                Some(Argument::Tensor(tensor)) => operands.push(self.importer.value(tensor)?.into()),
                 Some(Argument::Tensors(tensors)) => {
                     for tensor in tensors.iter().flatten() {
-                        values.push(self.importer.value(tensor)?);
+                        operands.push(self.importer.value(tensor)?.into());
                     }
                 }
-                _ => return Err(Refusal::Unsupported("an operand that is not a tensor is not supported here".into())),
+                Some(Argument::Number(_)) => operands.push(Binding::Number(self.quantity_at(i)?)),
+                _ => return Err(Refusal::Unsupported("an operand that is neither a tensor nor a number".into())),
             }
         }
-        Ok(values)
+        Ok(operands)
     }
 
     /// The number in a tensor of one element, which is constant or follows from open extents.

@@ -1,14 +1,16 @@
 //! The context of a node during import, used by the rows of the operator table.
 
-use qcc_ir::ops::{BinaryFn, Expand};
+use qcc_ir::ops::{BinaryFn, Expand, Extents};
 use qcc_ir::{Dim, Elem, Expr, Graph, Origin, Shape, Tensor, ValueId};
 use smallvec::SmallVec;
 
-use super::importer::Importer;
+use super::body::Turns;
+use super::importer::{Binding, Importer};
 use super::quantity::Quantity;
 use super::schema::{self, Argument, Node, Number};
 use super::storage::View;
 use crate::build::computed::shape_of;
+use crate::build::control;
 use crate::build::{Build, Values, extents, numbers};
 use crate::refusal::Refusal;
 
@@ -94,9 +96,32 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// Inlines a graph and returns its outputs.
-    pub(super) fn inline(&mut self, graph: &'m schema::Graph, operands: &[ValueId]) -> Result<Values, Refusal> {
-        self.importer.inline(graph, operands)
+    /// Inlines a graph and returns its tensors.
+    pub(super) fn inline<O>(&mut self, graph: &'m schema::Graph, operands: &[O]) -> Result<Values, Refusal>
+    where
+        O: Clone + Into<Binding<'m>>,
+    {
+        Ok(self.importer.inline(graph, operands)?.0)
+    }
+
+    /// Adds a loop of which `first` tells whether there is a first iteration, and returns its results.
+    pub(super) fn repeated(&mut self, turns: &Turns<'m, '_>, first: ValueId) -> Result<Values, Refusal> {
+        let (op, operands) = self.importer.turns(turns, &self.origin)?;
+        let most = match &op.iterations {
+            Some(count) => self.add_whole(vec![count.clone()], Extents::new())?,
+            None => control::most(self, None)?.0,
+        };
+        let operands: Values = [most, first].into_iter().chain(operands).collect();
+        self.add_all(op, &operands)
+    }
+
+    /// Inlines a graph whose results are those of the node, and returns its tensors.
+    pub(super) fn inline_as(&mut self, graph: &'m schema::Graph, operands: &[Binding<'m>]) -> Result<Values, Refusal> {
+        let (tensors, numbers) = self.importer.inline(graph, operands)?;
+        for (name, number) in self.node.number_results().zip(numbers) {
+            self.importer.bind_new(name, Binding::Number(number))?;
+        }
+        Ok(tensors)
     }
 
     /// The element type that these operands promote to. Tensors with axes take precedence over scalar tensors, and

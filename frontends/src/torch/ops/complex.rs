@@ -7,7 +7,8 @@ use super::super::importer::Complex;
 use super::super::node::{NodeCx, Operand};
 use super::Row;
 use crate::build::einsum::einsum;
-use crate::build::{Build, Values, matmul, one};
+use crate::build::product::matmul;
+use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
 /// An operator with complex results, and its import function.

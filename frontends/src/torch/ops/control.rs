@@ -1,10 +1,12 @@
-//! Subgraphs of the program, which are resolved at import.
+//! Subgraphs of the program: inlined, or the bodies of loops.
 
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Dim, Shape, Tensor};
 
+use super::super::body::Turns;
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::control::{Condition, SET, selected, slice_at, stacked};
+use crate::build::control::{Condition, selected, slice_at, stacked};
 use crate::build::{Build, Values};
 use crate::refusal::Refusal;
 
@@ -28,7 +30,7 @@ fn cond(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Err(other) => return Err(other),
     };
     let (then, otherwise) = (n.graph_at(1)?, n.graph_at(2)?);
-    let operands = n.tensors_from(3)?;
+    let operands = n.operands_from(3)?;
     let condition = match condition {
         Condition::Known(holds) => return n.inline(if holds { then } else { otherwise }, &operands),
         Condition::Value(condition) => condition,
@@ -38,12 +40,12 @@ fn cond(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     yes.iter().zip(&no).map(|(&yes, &no)| selected(n, condition, yes, no)).collect()
 }
 
-/// Unrolls a loop whose condition follows from constants and shapes.
+/// Unrolls a loop while its condition follows from constants and shapes. Others stay loops.
 fn while_loop(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (condition, body) = (n.graph_at(0)?, n.graph_at(1)?);
-    let (mut carried, more) = (n.tensors_at(2)?, n.tensors_at(3)?);
+    let (mut carried, others) = (n.tensors_at(2)?, n.tensors_at(3)?);
     loop {
-        let operands: Values = carried.iter().chain(&more).copied().collect();
+        let operands: Values = carried.iter().chain(&others).copied().collect();
         let holds = n.inline(condition, &operands)?;
         let &[holds] = holds.as_slice() else {
             return Err(Refusal::Invalid(format!("a condition of {} results", holds.len())));
@@ -51,25 +53,29 @@ fn while_loop(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         match Condition::of(n, holds)? {
             Condition::Known(true) => carried = n.inline(body, &operands)?,
             Condition::Known(false) => return Ok(carried),
-            Condition::Value(_) => {
-                let message = "the number of iterations is known at run time only".into();
-                return Err(Refusal::Advised { message, help: SET });
+            Condition::Value(first) => {
+                let condition = Some(condition);
+                let turns = Turns { body, condition, carried: &carried, sliced: &[], others: &others, count: None };
+                return n.repeated(&turns, first);
             }
         }
     }
 }
 
-/// Unrolls a loop over the slices of the first axis of its operands.
+/// Unrolls a loop over the slices of the first axis of its operands, if that is of known extent. Others stay loops.
 fn scan(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let body = n.graph_at(0)?;
     let (mut state, operands, more) = (n.tensors_at(1)?, n.tensors_at(2)?, n.tensors_at(3)?);
-    let steps = operands.first().map(|&v| n.dims(v).map(|dims| dims.first().copied().unwrap_or(0))).transpose()?;
-    let steps = steps.unwrap_or(0);
-    for &v in &operands {
-        if n.dims(v)?.first() != Some(&steps) {
-            return Err(Refusal::Invalid(format!("{} is not of {steps} steps", n.ty(v))));
-        }
-    }
+    let mut lengths = operands.iter().map(|&v| n.shape(v).dims().first().cloned().unwrap_or(Dim::Known(0)));
+    let first = lengths.next().unwrap_or(Dim::Known(0));
+    let length = lengths.try_fold(first, |a, b| a.agreed(&b));
+    let length = length.ok_or_else(|| Refusal::Invalid("it iterates over axes of unlike lengths".into()))?;
+    let Some(steps) = length.known() else {
+        let first = n.add_constant(Tensor::from_bools(Shape::scalar(), [true]));
+        let count = Some(length.expr());
+        let turns = Turns { body, condition: None, carried: &state, sliced: &operands, others: &more, count };
+        return n.repeated(&turns, first);
+    };
     let mut rows: Vec<Values> = Vec::new();
     for step in 0..steps {
         let mut inputs = state.clone();
@@ -95,6 +101,6 @@ fn scan(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn wrapped(n: &mut NodeCx<'_, '_>, at: usize) -> Result<Values, Refusal> {
     n.pass_over(at);
     let graph = n.graph_at(at)?;
-    let operands = n.tensors_from(at + 1)?;
-    n.inline(graph, &operands)
+    let operands = n.operands_from(at + 1)?;
+    n.inline_as(graph, &operands)
 }

@@ -3,10 +3,11 @@
 use qcc_ir::ops::{BinaryFn, MatMul};
 use qcc_ir::{Dim, Shape, ValueId};
 
-use super::super::node::NodeCx;
+use super::super::node::{NodeCx, Operand};
 use super::Row;
 use crate::build::einsum::einsum;
-use crate::build::{Build, Values, matmul, one};
+use crate::build::product::matmul;
+use crate::build::{Build, Values, count_axis, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -18,6 +19,9 @@ pub(super) const ROWS: &[Row] = &[
     ("einsum", |n| {
         let equation = n.text("equation", "")?;
         let tensors = n.tensors("tensors")?;
+        let operands: Vec<Operand> = tensors.iter().map(|&v| Operand::Tensor(v)).collect();
+        let elem = n.promoted(&operands);
+        let tensors = tensors.into_iter().map(|v| n.cast(v, elem.clone())).collect::<Result<Values, _>>()?;
         one(einsum(n, equation, &tensors)?)
     }),
     ("linear", linear),
@@ -25,6 +29,7 @@ pub(super) const ROWS: &[Row] = &[
     ("mm", |n| product(n, "mat2")),
     ("mv", |n| product(n, "vec")),
     ("outer", outer),
+    ("tensordot", tensordot),
 ];
 
 fn product(n: &mut NodeCx<'_, '_>, other: &str) -> Result<Values, Refusal> {
@@ -74,6 +79,28 @@ fn scaled(n: &mut NodeCx<'_, '_>, v: ValueId, by: f64) -> Result<ValueId, Refusa
     }
     let factor = n.scalar(by, v)?;
     n.binary(BinaryFn::Mul, v, factor)
+}
+
+/// The sums of products along pairs of axes.
+fn tensordot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (a, b) = (n.tensor("self")?, n.tensor("other")?);
+    let axes = |n: &mut NodeCx<'_, '_>, name: &str, v: ValueId| -> Result<Vec<usize>, Refusal> {
+        n.ints(name)?.into_iter().map(|axis| count_axis(axis, n.rank(v))).collect()
+    };
+    let (of_a, of_b) = (axes(n, "dims_self", a)?, axes(n, "dims_other", b)?);
+    let name = |i: usize| char::from_u32('a' as u32 + i as u32).ok_or(Refusal::Unsupported("so many axes".into()));
+    let first = (0..n.rank(a)).map(name).collect::<Result<Vec<char>, _>>()?;
+    let mut second = (n.rank(a)..n.rank(a) + n.rank(b)).map(name).collect::<Result<Vec<char>, _>>()?;
+    if of_a.len() != of_b.len() {
+        return Err(Refusal::Invalid(format!("{} axes of one and {} of the other", of_a.len(), of_b.len())));
+    }
+    of_a.iter().zip(&of_b).for_each(|(&i, &j)| second[j] = first[i]);
+    let only = |own: &[char], summed: &[usize]| -> String {
+        own.iter().enumerate().filter(|(i, _)| !summed.contains(i)).map(|(_, c)| c).collect()
+    };
+    let [left, right] = [&first, &second].map(|names| names.iter().collect::<String>());
+    let equation = format!("{left},{right}->{}{}", only(&first, &of_a), only(&second, &of_b));
+    one(einsum(n, &equation, &[a, b])?)
 }
 
 fn outer(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -10,7 +10,7 @@ use super::super::storage::View;
 use super::Row;
 use crate::build::computed::{shape_of, tiled};
 use crate::build::index::{diagonal, part, triangle};
-use crate::build::pad::filled as pad_open;
+use crate::build::pad::{Past, filled as pad_open, gathered};
 use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
@@ -361,11 +361,11 @@ fn pad_in(n: &mut NodeCx<'_, '_>, mode: &str) -> Result<Values, Refusal> {
         return Err(Refusal::Invalid(format!("pads {} for {}", list(&asked), n.ty(x))));
     }
     let Some(pads) = asked.iter().map(Expr::constant).collect::<Option<Vec<i64>>>() else {
-        if mode != "constant" {
-            return Err(Refusal::Open(n.shape(x).clone()));
-        }
         let pair = |(i, pair): (usize, &[Expr])| (rank - 1 - i, [pair[0].clone(), pair[1].clone()]);
         let by_axis: Vec<_> = asked.chunks_exact(2).enumerate().map(pair).collect();
+        if let Some(past) = Past::named(mode)? {
+            return one(gathered(n, x, &by_axis, past)?);
+        }
         let value = n.scalar(value, x)?;
         return one(pad_open(n, x, &by_axis, value)?);
     };

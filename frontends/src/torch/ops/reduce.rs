@@ -3,7 +3,7 @@
 use qcc_ir::ops::{ArgReduce, BinaryFn, Extents, ReduceFn, UnaryFn};
 use qcc_ir::{Dim, Elem, Shape, ValueId};
 
-use super::super::node::NodeCx;
+use super::super::node::{NodeCx, Operand};
 use super::Row;
 use super::movement::flat;
 use crate::build::{Build, Values, log_sum_exp, one};
@@ -24,6 +24,7 @@ pub(super) const ROWS: &[Row] = &[
     ("argmax", |n| arg(n, true)),
     ("argmin", |n| arg(n, false)),
     ("frobenius_norm", vector_norm),
+    ("l1_loss", |n| loss(n, |n, d| n.unary(UnaryFn::Abs, d))),
     ("linalg_vector_norm", vector_norm),
     ("logsumexp", |n| {
         let x = n.input()?;
@@ -34,6 +35,7 @@ pub(super) const ROWS: &[Row] = &[
     ("max", |n| extreme(n, true)),
     ("mean", |n| plain(n, ReduceFn::Mean)),
     ("min", |n| extreme(n, false)),
+    ("mse_loss", |n| loss(n, |n, d| n.binary(BinaryFn::Mul, d, d))),
     ("norm", vector_norm),
     ("prod", |n| plain(n, ReduceFn::Prod)),
     ("std", |n| spread(n, true, false)),
@@ -55,6 +57,23 @@ fn plain(n: &mut NodeCx<'_, '_>, f: ReduceFn) -> Result<Values, Refusal> {
     let axes = n.axes("dim", x)?;
     let keep = n.flag("keepdim", false)?;
     one(n.reduce(f, x, &axes, keep)?)
+}
+
+/// A loss by the differences of two operands.
+fn loss(
+    n: &mut NodeCx<'_, '_>,
+    of: impl FnOnce(&mut NodeCx<'_, '_>, ValueId) -> Result<ValueId, Refusal>,
+) -> Result<Values, Refusal> {
+    let (x, target) = (n.input()?, n.operand("target")?);
+    let difference = n.promoted_binary(BinaryFn::Sub, Operand::Tensor(x), target)?;
+    let losses = of(n, difference)?;
+    let all: Extents = (0..n.rank(losses)).collect();
+    one(match n.int("reduction", 1)? {
+        0 => losses,
+        1 => n.reduce(ReduceFn::Mean, losses, &all, false)?,
+        2 => n.reduce(ReduceFn::Sum, losses, &all, false)?,
+        _ => return Err(Refusal::Argument { name: "reduction".into(), problem: "is none of 0, 1 and 2" }),
+    })
 }
 
 fn limits(n: &mut NodeCx<'_, '_>, f: ReduceFn) -> Result<Values, Refusal> {

@@ -4,13 +4,14 @@
 use std::cmp::Ordering;
 
 use qcc_ir::ops::{BinaryFn, UnaryFn};
-use qcc_ir::{Expr, Shape};
+use qcc_ir::{Elem, Expr, Shape};
 
 use super::super::node::NodeCx;
 use super::super::quantity::Quantity;
 use super::super::schema::Number;
 use super::super::symbols::{ceil_div, power, quotient, remainder};
 use crate::build::Build;
+use crate::build::computed::one_defined;
 use crate::refusal::Refusal;
 
 type Row = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Quantity, Refusal>);
@@ -166,8 +167,19 @@ const MIN: Function = Function {
     is_float: false,
 };
 
+/// The number of a tensor of one element. One that is known at run time only is a symbol, or a value.
 fn item(n: &mut NodeCx<'_, '_>) -> Result<Quantity, Refusal> {
-    n.quantity("self")?.ok_or_else(|| n.missing("self"))
+    let known = n.quantity("self");
+    let Err(Refusal::NotConstant { .. }) = known else { return known?.ok_or_else(|| n.missing("self")) };
+    let x = n.tensor("self")?;
+    match &n.ty(x).elem {
+        Elem::Bool => known?.ok_or_else(|| n.missing("self")),
+        elem if elem.is_float() => Ok(Quantity::Value(n.reshape(x, &[])?)),
+        _ => {
+            let x = n.cast(x, Elem::I64)?;
+            Ok(Quantity::whole(one_defined(n, x)?))
+        }
+    }
 }
 
 fn floor_div(a: i64, b: i64) -> Option<i64> {
