@@ -16,6 +16,9 @@ pub enum Skip {
     /// The pattern matches, but the rewrite would change the result or would not help.
     #[error("{0}")]
     Because(Cow<'static, str>),
+    /// The rewrite needs known extents.
+    #[error("its extents are open")]
+    Open,
     /// A node could not be created.
     #[error(transparent)]
     Type(#[from] TypeError),

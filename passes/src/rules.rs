@@ -18,7 +18,7 @@ impl Skip {
             Skip::Because(why) => Ok(Some(why)),
             Skip::Type(e) => Err(e.into()),
             Skip::Eval(e) => Err(e.into()),
-            Skip::TooLarge(e) => Ok(Some(e.to_string().into())),
+            why @ (Skip::Open | Skip::TooLarge(_)) => Ok(Some(why.to_string().into())),
         }
     }
 }

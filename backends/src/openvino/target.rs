@@ -217,5 +217,6 @@ fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
         Atan2 => false,
         Max | Min | Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual | And | Or | Xor => true,
     };
-    has.then_some(FLOAT.fuses(FusedClamps::Any))
+    let kernel = FLOAT.fuses(FusedClamps::Any);
+    has.then_some(if f == Div && a.elem.is_float() { kernel.reciprocal() } else { kernel })
 }

@@ -28,6 +28,8 @@ pub struct Kernel {
     /// True for a function of each element that the runtime does not compute together with the product before it, so that it
     /// is faster behind a pool, which leaves fewer elements.
     pub apart: bool,
+    /// True for a division that multiplies by the rounded reciprocal.
+    pub reciprocal: bool,
 }
 
 /// The clamps that a kernel applies to its result as fused activation functions.
@@ -163,6 +165,7 @@ impl Kernel {
         fuses: FusedClamps::None,
         product: None,
         apart: false,
+        reciprocal: false,
     };
 
     /// The same row with a kernel for quantized activations.
@@ -203,6 +206,11 @@ impl Kernel {
     /// The same row for a function that is computed apart.
     pub const fn apart(self) -> Self {
         Kernel { apart: true, ..self }
+    }
+
+    /// The same row for a division that multiplies by the rounded reciprocal.
+    pub const fn reciprocal(self) -> Self {
+        Kernel { reciprocal: true, ..self }
     }
 
     /// The same row with that axis order of the weight.

@@ -49,14 +49,14 @@ impl<'g> Build<'g> {
 
     /// The extents of a value, all of which must be known.
     pub(crate) fn extents(&self, v: ValueId) -> Result<Extents, Skip> {
-        let extents = self.ty(v).shape.extents().ok_or(Skip::because("an extent is a symbol"))?;
+        let extents = self.ty(v).shape.extents().ok_or(Skip::Open)?;
         Ok(Extents::from_slice(&extents))
     }
 
     /// The extents of the spatial axes of an image, which must be known; its batch may be open.
     pub(crate) fn spatial(&self, v: ValueId) -> Result<Extents, Skip> {
         let spatial = self.ty(v).shape.dims().get(2..).ok_or(Skip::NoMatch)?;
-        spatial.iter().map(Dim::known).collect::<Option<_>>().ok_or(Skip::because("an extent is a symbol"))
+        spatial.iter().map(Dim::known).collect::<Option<_>>().ok_or(Skip::Open)
     }
 
     /// Adds a node with one result.
@@ -291,7 +291,7 @@ impl<'g> Build<'g> {
         axis: usize,
         [window, stride, dilation]: [usize; 3],
     ) -> Built {
-        let extent = self.ty(x).shape.dims()[axis].known().ok_or(Skip::because("an extent is a symbol"))?;
+        let extent = self.ty(x).shape.dims()[axis].known().ok_or(Skip::Open)?;
         let len = window_steps(extent, window, dilation, stride).ok_or(Skip::NoMatch)?;
         when(window <= MOST_TAPS).map_err(|_| Skip::because("its window has too many taps"))?;
         let mut y = self.every(x, axis, 0, len, stride)?;

@@ -23,6 +23,7 @@ mod movement;
 mod norm;
 mod pool;
 mod pool_first;
+mod quotient;
 mod rank;
 mod recurrent;
 mod reduce;
@@ -36,6 +37,7 @@ mod volume;
 
 pub(crate) use build::{Build, Built};
 use pool_first::PoolFirst;
+use quotient::WholeQuotients;
 
 /// The passes that lower a graph to its target. `quantizes` is true if the graph will be quantized.
 pub(crate) fn lower(quantizes: bool) -> Vec<Box<dyn Pass>> {
@@ -45,6 +47,7 @@ pub(crate) fn lower(quantizes: bool) -> Vec<Box<dyn Pass>> {
         Box::new(index::IndicesFromFront),
         Box::new(Decompose),
         Box::new(PoolFirst),
+        Box::new(WholeQuotients),
         Box::new(Rules::new("settle-ranks", &[index::RULES, matmul::RULES, rank::RULES]).required()),
         Box::new(rank::EqualRanks),
     ]
@@ -61,7 +64,7 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
         OpKind::Conv => conv::conv,
         OpKind::ConvTranspose => conv::conv_transpose,
         OpKind::Pool => pool::pool,
-        OpKind::MatMul => matmul::add_bias,
+        OpKind::MatMul => matmul::matmul,
         OpKind::Recurrent => recurrent::unroll,
         OpKind::LayerNorm => norm::layer_norm,
         OpKind::Reduce => reduce::reduce,
@@ -152,6 +155,11 @@ fn refusal(g: &Graph, node: NodeId, target: &Target, why: Skip) -> Result<Diagno
         Skip::TooLarge(e) => {
             let help = format!("{name} needs constants for {kind}; give smaller inputs: --shape");
             return Ok(Diagnostic::error("too-large", e.to_string()).at(origin).with_help(help));
+        }
+        Skip::Open => {
+            let message = format!("{name} cannot express {kind}: its extents are open");
+            let help = "give the shapes of the inputs: --shape; or compile it for another target";
+            return Ok(Diagnostic::error("open-shape", message).at(origin).with_help(help));
         }
         Skip::Eval(e @ (EvalError::Index { .. } | EvalError::DivisionByZero)) => return Ok(invalid(g, node, &e)),
         _ => {}

@@ -1,6 +1,6 @@
 //! Arithmetic with constants, powers and roots.
 
-use qcc_ir::ops::{BinaryFn, OpKind, UnaryFn};
+use qcc_ir::ops::{Binary, BinaryFn, Cast, Op, OpKind, Unary, UnaryFn};
 use qcc_ir::{Graph, NodeId, ValueId};
 
 use crate::pattern::{
@@ -34,16 +34,50 @@ fn subtract_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     Ok(g.replace(at.value(0), sum)?)
 }
 
-/// x / c is x * (1 / c), with one more rounding.
+/// x / c is x * (1 / c), with one more rounding, which nothing may read that is decided by a last bit.
 fn divide_by_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (x, c) = by_constant(g, at.value(0), BinaryFn::Div)?;
     let tensor = g.constant(c).ok_or(Skip::NoMatch)?;
     when(tensor.floats().iter().all(|e| e.is_normal() && e.recip().is_normal()))?;
+    // Reciprocals of powers of two are exact.
+    let exact = tensor.floats().iter().all(|e| e.to_bits() << 9 == 0);
+    when(exact || !is_rounded(g, at.value(0)))?;
     let origin = g.origin(at).clone();
     let one = add_scalar(g, 1.0, c);
     let reciprocal = add_binary(g, BinaryFn::Div, one, c, &origin)?;
     let product = add_binary(g, BinaryFn::Mul, x, reciprocal, &origin)?;
     Ok(g.replace(at.value(0), product)?)
+}
+
+/// The most nodes behind a value in which those that round it are looked for.
+const MOST_BEHIND: usize = 64;
+
+/// True if a value is rounded to integers or compared, as it is or after functions of its elements: 41 * (1 / 41) is less than
+/// 1.
+fn is_rounded(g: &Graph, v: ValueId) -> bool {
+    let mut behind = vec![v];
+    let mut next = 0;
+    while let Some(&v) = behind.get(next) {
+        next += 1;
+        for (user, _) in g.users(v) {
+            match g.op(user) {
+                Op::Unary(Unary { f: UnaryFn::Floor | UnaryFn::Ceil | UnaryFn::Round }) => return true,
+                Op::Binary(Binary { f: BinaryFn::FloorMod | BinaryFn::Rem }) => return true,
+                Op::Binary(Binary { f }) if f.compares() => return true,
+                Op::Cast(Cast { to }) if !to.is_float() => return true,
+                Op::Unary(_) | Op::Binary(_) | Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => {}
+                Op::Reshape(_) | Op::Transpose(_) | Op::Expand(_) | Op::Concat(_) | Op::Slice(_) => {}
+                _ => continue,
+            }
+            if behind.len() == MOST_BEHIND {
+                return true;
+            }
+            if !behind.contains(&user.value(0)) {
+                behind.push(user.value(0));
+            }
+        }
+    }
+    false
 }
 
 /// (x * a) * b is x * (a * b), and likewise for sums.
