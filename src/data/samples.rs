@@ -48,9 +48,7 @@ impl Dataset {
                 Some(samples) => {
                     let parts = samples.into_iter().map(|sample| (path.clone(), sample)).collect();
                     let files = ArrayFiles::of_parts(parts, &inputs, &typical, preprocess.as_ref())?;
-                    inputs.clone_from(&files.first.inputs);
-                    let samples = files.samples();
-                    (Feed::Files { folder: path, files, preprocess }, samples)
+                    of_files(path, files, &mut inputs, preprocess)
                 }
                 None => {
                     let holds = Holds::Elements;
@@ -63,9 +61,7 @@ impl Dataset {
             },
             Source::Files { folder, paths } => {
                 let files = ArrayFiles::bind(paths, &inputs, &typical, preprocess.as_ref())?;
-                inputs.clone_from(&files.first.inputs);
-                let samples = files.samples();
-                (Feed::Files { folder, files, preprocess }, samples)
+                of_files(folder, files, &mut inputs, preprocess)
             }
             Source::Given(source) if source.is_empty() => {
                 return Err(DataError::Inputs("there are no samples in memory".into()));
@@ -83,6 +79,18 @@ impl Dataset {
         let places = (0..len).map(|i| i * available / len).collect();
         Ok(Samples { inputs, feed: Arc::new(feed), places, seen: Arc::default(), _unpacked: self.unpacked })
     }
+}
+
+/// The feed of files, whose inputs become those of the first one, and the number of samples.
+fn of_files(
+    folder: PathBuf,
+    files: ArrayFiles,
+    inputs: &mut Vec<Input>,
+    preprocess: Option<Preprocess>,
+) -> (Feed, usize) {
+    inputs.clone_from(&files.first.inputs);
+    let samples = files.samples();
+    (Feed::Files { folder, files, preprocess }, samples)
 }
 
 /// A multiple that the strides of most networks divide.

@@ -492,6 +492,21 @@ def resampled(m):
     return m.op("Add", m.op("Conv", m.op("Add", near, back), m.weight(5, 4, 3, 3)), 0.5)
 
 
+@model({"x": ("f", ["n", 3, "h", "w"])}, [{"n": 1, "h": 9, "w": 14}, {"n": 2, "h": 12, "w": 7}, {"n": 1, "h": 10, "w": 9}])
+def whole_windows(m):
+    """A picture that reflection pads to whole windows, with a part that is empty at all sizes, and every second row."""
+    y = m.op("Relu", m.op("Conv", "x", m.weight(4, 3, 3, 3), pads=[1] * 4))
+    over = m.op("Mod", m.op("Slice", m.op("Shape", y), [2], [4]), 4)
+    missing = m.op("Mod", m.op("Sub", 4, over), 4)
+    y = m.op("Pad", y, m.op("Concat", [0] * 6, missing, axis=0), mode="reflect")
+    y = m.op("Concat", y, m.op("Slice", y, [-4], [0], [3]), axis=3)
+    small = m.op("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2])
+    near = m.op("Resize", small, "", "", m.op("Shape", y), mode="nearest", coordinate_transformation_mode="align_corners")
+    parts = [m.op("Slice", y, [0, start], [2**40, end], [2, 3], [2, 1]) for start, end in ((0, 1), (2, 4))]
+    mean = m.op("GlobalAveragePool", m.op("Concat", *parts, axis=3))
+    return m.op("Add", m.op("Conv", m.op("Concat", y, near, axis=1), m.weight(5, 8, 3, 3)), m.op("Conv", mean, m.weight(5, 4, 1, 1)))
+
+
 @model({"x": ("f", ["n", "s", 16]), "keys": ("f", ["n", 2, "p", 16]), "values": ("f", ["n", 2, "p", 16])},
        [{"n": 1, "s": 6, "p": 3}, {"n": 2, "s": 1, "p": 9}, {"n": 1, "s": 7, "p": 12}])
 def grouped(m):

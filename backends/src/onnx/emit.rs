@@ -428,11 +428,12 @@ impl<'g> Emitter<'g> {
         to: &Name,
         shape: &Shape,
     ) -> Result<(), Unsupported> {
-        // Without `allowzero`, 0 means the extent of the operand.
+        // Without `allowzero`, 0 means the extent of the operand; with it, -1 does not stand beside 0.
         let empty = shape.dims().contains(&Dim::Known(0));
         let call = Call::new("Reshape");
         let call = if empty { call.int("allowzero", 1) } else { call };
-        let shape = match extents::target(own, shape, true) {
+        let target = if empty { None } else { extents::target(own, shape, true) };
+        let shape = match target {
             Some(target) => self.list(target),
             None => extents::shape(self, shape)?,
         };

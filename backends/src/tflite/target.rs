@@ -153,6 +153,8 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Symbolic(_) | Op::Define(_) | Op::NonZero(_) => Some(FLOAT),
         Op::NonMaxSuppression(op) => boxes::native(op, x[0], x[1]).then_some(FLOAT),
         Op::OpenSlice(_) => stored(0).then(moves),
+        // XNNPACK takes tensors of more than 6 axes, and fails.
+        Op::Concat(_) if x[0].rank() > 6 => None,
         Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => stored(0).then(moves),
         Op::Transpose(_) => (stored(0) && x[0].rank() <= 8).then(moves),
         Op::Pad(Pad { mode, .. }) => (stored(0) && *mode != PadMode::Edge).then(moves),

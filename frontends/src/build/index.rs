@@ -41,6 +41,7 @@ pub(crate) fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) ->
         (_, Some(high)) if high < 0 => at.plus(&all),
         _ => Some(at.clone()),
     };
+    let asked = [start, end];
     let start = from_front(start).ok_or_else(large)?;
     let end = match end.constant() {
         Some(n) if n >= THE_REST => all.clone(),
@@ -48,8 +49,13 @@ pub(crate) fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) ->
     };
     let end = if extent.known().is_some() { end } else { end.smaller(&all).ok_or_else(large)? };
     let len = end.minus(&start).ok_or_else(large)?;
-    if len.bounds().1.is_some_and(|most| most < 0) {
-        return Err(large());
+    match len.bounds() {
+        // The larger the extents, the shorter the part: it ends where it starts.
+        (None, Some(_)) if extent.known().is_none() => {
+            return open_steps(axis, extent, asked, 1)?.ok_or_else(large).map(Some);
+        }
+        (_, Some(most)) if most < 0 => return Err(large()),
+        _ => {}
     }
     Ok((start != 0.into() || len != all).then_some(OpenSlice { axis, start, len }))
 }

@@ -78,12 +78,16 @@ impl Axis {
         let one = number(n, 1.0);
         let last = n.binary(BinaryFn::Sub, self.old, one)?;
         let ResizeMode::Nearest(rounding) = mode else { return self.interpolated(n, x, at, last) };
-        let half = number(n, 0.5);
+        let low = n.unary(UnaryFn::Floor, at)?;
         let at = match rounding {
-            Nearest::PreferFloor => n.binary(BinaryFn::Sub, at, half).and_then(|at| n.unary(UnaryFn::Ceil, at))?,
-            Nearest::PreferCeil => n.binary(BinaryFn::Add, at, half).and_then(|at| n.unary(UnaryFn::Floor, at))?,
-            Nearest::Floor => n.unary(UnaryFn::Floor, at)?,
+            Nearest::Floor => low,
             Nearest::Ceil => n.unary(UnaryFn::Ceil, at)?,
+            Nearest::PreferFloor | Nearest::PreferCeil => {
+                let threshold = number(n, rounding.threshold());
+                let (above, high) = (n.binary(BinaryFn::Sub, at, low)?, n.binary(BinaryFn::Add, low, one)?);
+                let up = n.binary(BinaryFn::Greater, above, threshold)?;
+                n.add(Select {}, &[up, high, low])?
+            }
         };
         let at = inside(n, at, last)?;
         self.elements(n, x, at)

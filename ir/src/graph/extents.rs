@@ -16,6 +16,9 @@ use crate::types::{Dim, Expr, Shape, Symbols, TensorType};
 /// extents, others run at few only.
 const SCALES: [i32; 13] = [0, 1, 2, 3, 4, -1, -2, -3, -4, -5, -6, -7, -8];
 
+/// The most elements of a value of open extent at typical extents.
+const MOST_ELEMENTS: usize = 1 << 27;
+
 /// The largest value that is tried for extents that a node must have.
 const MOST_TRIED: usize = 2048;
 
@@ -167,11 +170,17 @@ impl Graph {
         symbols
     }
 
-    /// True where every node takes its operands at these extents, and no value is empty that is not empty at all.
+    /// True where every node takes its operands at these extents, and no value is empty that is not empty at all, or larger
+    /// than runtimes can be expected to hold.
     fn runs_at(&self, symbols: &Symbols) -> bool {
         let bound = |ty: &TensorType| TensorType { shape: ty.shape.bind(symbols), ..ty.clone() };
         let is_filled = |ty: &TensorType| {
-            ty.shape.dims().iter().all(|d| d.known().is_some() || d.bind(symbols).is_some_and(|n| n > 0))
+            let mut dims = ty.shape.dims().iter();
+            let elements = dims.try_fold(1usize, |all, d| match d.known() {
+                Some(n) => all.checked_mul(n),
+                None => d.bind(symbols).filter(|&n| n > 0).and_then(|n| all.checked_mul(n)),
+            });
+            elements.is_some_and(|n| n <= MOST_ELEMENTS || !ty.shape.is_open())
         };
         let runs = |node: NodeId| {
             let op = self.op(node);
@@ -201,6 +210,13 @@ mod tests {
     fn symbols_follow_from_their_multiples() {
         let found = extents("%x: f32[b,3,(2*h),(4*w+1)] = input %y = cast\"f32\" %x", &[]);
         assert_eq!(found, [("b".to_owned(), 1), ("h".to_owned(), 112), ("w".to_owned(), 55)]);
+    }
+
+    #[test]
+    fn values_are_not_too_large_at_typical_extents() {
+        let pairs = "%x: f32[1,4,n,n] = input %a = reshape[1,4,\"(n*n)\",1] %x %b = reshape[1,4,1,\"(n*n)\"] %x
+            %y = binary(f:Mul) %a, %b";
+        assert_eq!(extents(pairs, &[]), [("n".to_owned(), 56)]);
     }
 
     #[test]

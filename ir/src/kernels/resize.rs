@@ -196,4 +196,17 @@ mod tests {
         let x = Tensor::from_vec(Shape::known(&[1, 1, 2]), vec![-10i8, 8]);
         assert_eq!(op.eval(&[&x]).unwrap()[0].view::<i8>().as_ref(), [-10, -6, 4, 8]);
     }
+
+    /// As ONNX Runtime rounds them: the scale of 14 to 19 elements is a rounded quotient.
+    #[test]
+    fn positions_near_half_way_are_half_way() {
+        let at = Coordinates::HalfPixel.position(9, 19.0 / 14.0, [14, 19]);
+        assert!(at > 6.5);
+        assert_eq!(
+            [Nearest::PreferFloor, Nearest::PreferCeil, Nearest::Floor, Nearest::Ceil].map(|f| f.round(at)),
+            [6., 7., 6., 7.]
+        );
+        assert_eq!([Nearest::PreferFloor, Nearest::PreferCeil].map(|f| f.round(20.500_002)), [21., 21.]);
+        assert_eq!([Nearest::PreferFloor, Nearest::PreferCeil].map(|f| f.round(-0.5)), [-1., 0.]);
+    }
 }

@@ -54,11 +54,18 @@ pub enum Nearest {
 impl Nearest {
     /// The index that a position is rounded to, which may be outside the axis.
     pub fn round(self, at: f32) -> f32 {
+        let low = at.floor();
+        low + f32::from(at - low > self.threshold())
+    }
+
+    /// A position is rounded up if it is farther than this above an index. As in ONNX Runtime, a position within a
+    /// millionth of half way is half way: most scales are rounded quotients.
+    pub fn threshold(self) -> f32 {
         match self {
-            Nearest::PreferFloor => (at - 0.5).ceil(),
-            Nearest::PreferCeil => (at + 0.5).floor(),
-            Nearest::Floor => at.floor(),
-            Nearest::Ceil => at.ceil(),
+            Nearest::PreferFloor => 0.5 + 1e-6,
+            Nearest::PreferCeil => 0.5 - 1e-6,
+            Nearest::Floor => 1.0,
+            Nearest::Ceil => 0.0,
         }
     }
 }

@@ -26,8 +26,16 @@ pub(super) fn resize(b: &mut Build<'_>, op: &Resize, x: ValueId) -> Built {
         let (old, new) = (b.count_as_float(&extent)?, b.count_as_float(size)?);
         let scale = if op.scale[i] == 0.0 { b.div(new, old)? } else { b.scalar(op.scale[i], old)? };
         let axis = Axis { axis: 2 + i, old, new, scale, size: size.clone() };
-        let at = axis.positions(b, op.coordinates)?;
-        y = axis.sampled(b, y, at, op.mode)?;
+        y = match (op.mode, op.coordinates) {
+            (ResizeMode::Nearest(rounding), Coordinates::AlignCorners) => {
+                let at = axis.aligned(b, rounding)?;
+                axis.elements(b, y, at)?
+            }
+            _ => {
+                let at = axis.positions(b, op.coordinates)?;
+                axis.sampled(b, y, at, op.mode)?
+            }
+        };
     }
     Ok(y)
 }
@@ -67,15 +75,45 @@ impl Axis {
         }
     }
 
+    /// The positions on the axis with aligned corners, rounded. They are quotients of integers, whose division is exact
+    /// in every runtime.
+    fn aligned(&self, b: &mut Build<'_>, rounding: Nearest) -> Built {
+        let places = b.places(&self.size)?;
+        let last = |b: &mut Build<'_>, extent| {
+            let last = b.shift(extent, -1.0)?;
+            b.cast(last, Elem::I32)
+        };
+        let (from, to) = (last(b, self.old)?, last(b, self.new)?);
+        // The one position of a single element is 0.
+        let one = b.scalar(1.0, to)?;
+        let to = b.binary(BinaryFn::Max, to, one)?;
+        let far = b.mul(places, from)?;
+        // (far / to) is rounded down after the addition of what rounds it otherwise.
+        let (far, to, more) = match rounding {
+            Nearest::Floor => (far, to, None),
+            Nearest::Ceil => (far, to, Some(b.shift(to, -1.0)?)),
+            Nearest::PreferFloor => (b.scale(far, 2.0)?, b.scale(to, 2.0)?, Some(b.shift(to, -1.0)?)),
+            Nearest::PreferCeil => (b.scale(far, 2.0)?, b.scale(to, 2.0)?, Some(to)),
+        };
+        let far = more.map_or(Ok(far), |more| b.add(far, more))?;
+        let at = b.div(far, to)?;
+        b.cast(at, Elem::F32)
+    }
+
     /// The values at positions of the axis.
     fn sampled(&self, b: &mut Build<'_>, x: ValueId, at: ValueId, mode: ResizeMode) -> Built {
         match mode {
             ResizeMode::Nearest(rounding) => {
+                let low = b.unary(UnaryFn::Floor, at)?;
                 let at = match rounding {
-                    Nearest::PreferFloor => b.shift(at, -0.5).and_then(|at| b.unary(UnaryFn::Ceil, at))?,
-                    Nearest::PreferCeil => b.shift(at, 0.5).and_then(|at| b.unary(UnaryFn::Floor, at))?,
-                    Nearest::Floor => b.unary(UnaryFn::Floor, at)?,
+                    Nearest::Floor => low,
                     Nearest::Ceil => b.unary(UnaryFn::Ceil, at)?,
+                    Nearest::PreferFloor | Nearest::PreferCeil => {
+                        let (above, high) = (b.sub(at, low)?, b.shift(low, 1.0)?);
+                        let threshold = b.scalar(rounding.threshold(), above)?;
+                        let up = b.binary(BinaryFn::Greater, above, threshold)?;
+                        b.select(up, high, low)?
+                    }
                 };
                 self.elements(b, x, at)
             }

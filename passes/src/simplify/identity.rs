@@ -10,7 +10,16 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "drop-identity", anchor: OpKind::ALL, apply: drop_identity },
     Rule { name: "drop-cast-back", anchor: &[OpKind::Cast], apply: drop_cast_back },
     Rule { name: "drop-neutral-constant", anchor: &[OpKind::Binary], apply: drop_neutral_constant },
+    Rule { name: "drop-empty-scatter", anchor: &[OpKind::ScatterNd], apply: drop_empty_scatter },
 ];
+
+/// A scatter of no elements.
+fn drop_empty_scatter(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let operands = g.operands(at);
+    let &[data, _, updates] = operands.as_slice() else { return Err(Skip::NoMatch) };
+    when(g.ty(updates).shape.elements() == Some(0) && g.ty(data) == g.ty(at.value(0)))?;
+    Ok(g.replace(at.value(0), data)?)
+}
 
 fn drop_identity(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let &[x] = g.operands(at).as_slice() else { return Err(Skip::NoMatch) };

@@ -68,9 +68,10 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::GridSample(op) => resize::grid_sample(e, op, site),
         Op::Quantize(_) => quantize::quantize(e, site),
         Op::Custom(op) => custom::custom(e, op, site),
-        // Aliases.
-        Op::Dequantize(_) | Op::DynamicQuantize(_) | Op::Relayout(_) => Err("it has no operator".into()),
-        Op::DetectionPostProcess(_) => Err("it has no operator".into()),
+        // Aliases, and what is decomposed.
+        Op::Dequantize(_) | Op::DynamicQuantize(_) | Op::Relayout(_) | Op::DetectionPostProcess(_) => {
+            Err("it has no operator".into())
+        }
     }
 }
 

@@ -66,19 +66,27 @@ pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &NodeContext) -> Po
     e.op(Operation("Concat", 1), &[attribute("axis", op.axis)], &inputs, &site.results[0])
 }
 
-/// Slice.
+/// Slice. Ranges with steps come first, on their own: the plugin groups StridedSlices of one value that differ along one axis,
+/// and forgets the steps along others.
 pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext) -> Port {
-    let start: Vec<i64> = op.ranges.iter().map(|r| r.start as i64).collect();
-    // A negative stop counts from the end of the axis: a range with negative step that ends at the first element stops
-    // before `-extent`.
-    let stop = |r: &Range| match r.start as i64 + r.step as i64 * r.len as i64 {
-        stop if stop < 0 => -OPEN,
-        stop => stop,
-    };
-    let stop: Vec<i64> = op.ranges.iter().map(stop).collect();
-    let step: Vec<i64> = op.ranges.iter().map(|r| r.step as i64).collect();
-    let axes: Vec<usize> = op.ranges.iter().map(|r| r.axis).collect();
-    strided(e, site, [&start, &stop, &step], &axes)
+    let (mut x, mut y) = (e.operand(site, 0), site.results[0].clone());
+    y.shape = site.operands[0].shape.clone();
+    let (stepped, plain): (Vec<&Range>, Vec<&Range>) = op.ranges.iter().partition(|r| r.step != 1);
+    for ranges in [stepped, plain].into_iter().filter(|ranges| !ranges.is_empty()) {
+        let start: Vec<i64> = ranges.iter().map(|r| r.start as i64).collect();
+        // A negative stop counts from the end of the axis: a range with negative step that ends at the first element stops
+        // before `-extent`.
+        let stop = |r: &&Range| match r.start as i64 + r.step as i64 * r.len as i64 {
+            stop if stop < 0 => -OPEN,
+            stop => stop,
+        };
+        let stop: Vec<i64> = ranges.iter().map(stop).collect();
+        let step: Vec<i64> = ranges.iter().map(|r| r.step as i64).collect();
+        let axes: Vec<usize> = ranges.iter().map(|r| r.axis).collect();
+        y.shape = ranges.iter().fold(y.shape, |shape, r| shape.with(r.axis, r.len));
+        x = strided(e, x, &y, [&start, &stop, &step], &axes);
+    }
+    x
 }
 
 /// Slice, backwards from the last element.
@@ -86,21 +94,22 @@ pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &NodeContext) -> 
     let last = |axis: usize| site.operands[0].shape.dims()[axis].known().map_or(OPEN, |n| n as i64 - 1);
     let axes: Vec<usize> = op.axes.to_vec();
     let start: Vec<i64> = axes.iter().map(|&a| last(a)).collect();
-    strided(e, site, [&start, &vec![-OPEN; axes.len()], &vec![-1; axes.len()]], &axes)
+    let x = e.operand(site, 0);
+    strided(e, x, &site.results[0], [&start, &vec![-OPEN; axes.len()], &vec![-1; axes.len()]], &axes)
 }
 
 /// Larger than any extent.
 const OPEN: i64 = i32::MAX as i64;
 
 /// StridedSlice where possible: the plugin groups Slices of one value in a way that fails next to GatherElements.
-fn strided(e: &mut Emitter<'_>, site: &NodeContext, [start, stop, step]: [&[i64]; 3], axes: &[usize]) -> Port {
+fn strided(e: &mut Emitter<'_>, x: Port, y: &TensorType, [start, stop, step]: [&[i64]; 3], axes: &[usize]) -> Port {
     if step.iter().all(|&s| s > 0) {
-        let rank = site.results[0].rank();
+        let rank = y.rank();
         let spread = |values: &[i64], other: i64| -> Vec<i64> {
             let at = |axis: usize| axes.iter().position(|&a| a == axis);
             (0..rank).map(|axis| at(axis).map_or(other, |i| values[i])).collect()
         };
-        let inputs = [e.operand(site, 0), e.indices(&spread(start, 0)), e.indices(&spread(stop, 0))];
+        let inputs = [x, e.indices(&spread(start, 0)), e.indices(&spread(stop, 0))];
         let inputs = [inputs.as_slice(), &[e.indices(&spread(step, 1))]].concat();
         // A mask of 1 means the whole axis.
         let masks: Vec<String> = spread(&vec![0; axes.len()], 1).iter().map(i64::to_string).collect();
@@ -113,10 +122,10 @@ fn strided(e: &mut Emitter<'_>, site: &NodeContext, [start, stop, step]: [&[i64]
             attribute("shrink_axis_mask", none),
             attribute("ellipsis_mask", none),
         ];
-        return e.op(Operation("StridedSlice", 1), &masks, &inputs, &site.results[0]);
+        return e.op(Operation("StridedSlice", 1), &masks, &inputs, y);
     }
-    let inputs = [e.operand(site, 0), e.indices(start), e.indices(stop), e.indices(step), e.axes(axes)];
-    e.op(Operation("Slice", 8), &[], &inputs, &site.results[0])
+    let inputs = [x, e.indices(start), e.indices(stop), e.indices(step), e.axes(axes)];
+    e.op(Operation("Slice", 8), &[], &inputs, y)
 }
 
 /// Pad.

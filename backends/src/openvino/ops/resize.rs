@@ -38,11 +38,40 @@ fn given(op: &Resize, x: &TensorType) -> Option<Given> {
 pub(in crate::openvino) fn native(op: &Resize, x: &TensorType) -> bool {
     let axes = op.size.rank();
     let mode = match op.mode {
-        ResizeMode::Nearest(_) => axes <= 3,
+        ResizeMode::Nearest(rounding) => axes <= 3 && nearest_fits(op, rounding, x),
         ResizeMode::Linear => axes <= 3 && op.coordinates != Coordinates::HalfPixelForNearest,
         ResizeMode::Cubic { .. } => axes == 2 && op.coordinates != Coordinates::HalfPixelForNearest,
     };
     mode && given(op, x).is_some()
+}
+
+/// Whether the same elements are selected. With open extents only aligned corners are known to select others: the kernel
+/// multiplies by a rounded step, and no exact division is at hand for other positions.
+fn nearest_fits(op: &Resize, rounding: Nearest, x: &TensorType) -> bool {
+    let spatial = &x.shape.dims()[2..];
+    let extents: Option<Vec<usize>> = spatial.iter().map(Dim::known).collect();
+    let (Some(extents), Some(sizes), Some(scales)) = (extents, op.sizes(), op.scales(spatial)) else {
+        return op.coordinates != Coordinates::AlignCorners;
+    };
+    extents.iter().zip(&sizes).zip(&scales).all(|((&extent, &size), &scale)| {
+        let index = |at: f32| at.clamp(0.0, extent as f32 - 1.0);
+        (0..size).all(|i| {
+            let at = op.coordinates.position(i, scale, [extent, size]);
+            let step = (extent as f32 - 1.0) / (size as f32 - 1.0).max(1.0);
+            let kernel = if op.coordinates == Coordinates::AlignCorners { i as f32 * step } else { at };
+            index(rounding.round(at)) == index(kernel_round(rounding, kernel))
+        })
+    })
+}
+
+/// The index that Interpolate rounds a position to: half way is no wider than one number.
+fn kernel_round(rounding: Nearest, at: f32) -> f32 {
+    match rounding {
+        Nearest::PreferFloor => (at - 0.5).ceil(),
+        Nearest::PreferCeil => (at + 0.5).floor(),
+        Nearest::Floor => at.floor(),
+        Nearest::Ceil => at.ceil(),
+    }
 }
 
 /// Interpolate.

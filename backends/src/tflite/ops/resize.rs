@@ -67,29 +67,9 @@ fn open(op: &Resize, spatial: &[Dim]) -> Option<Mapping> {
 fn nearest_fits(op: &Known<'_>, i: usize, rounding: Nearest, extent: usize, m: Mapping) -> bool {
     let (last, size) = (extent as f32 - 1.0, op.sizes[i]);
     (0..size).all(|at| {
-        let x = position(op, i, at as f32, extent);
-        let wanted = match rounding {
-            Nearest::PreferFloor => (x - 0.5).ceil(),
-            Nearest::PreferCeil => (x + 0.5).floor(),
-            Nearest::Floor => x.floor(),
-            Nearest::Ceil => x.ceil(),
-        };
+        let wanted = rounding.round(op.op.coordinates.position(at, op.scales[i], [extent, size]));
         wanted.clamp(0.0, last) == kernel_nearest(at, extent, size, m)
     })
-}
-
-/// A position in the operand by the operator's definition.
-fn position(op: &Known<'_>, i: usize, at: f32, extent: usize) -> f32 {
-    let (scale, size) = (op.scales[i], op.sizes[i]);
-    match op.op.coordinates {
-        Coordinates::HalfPixel => (at + 0.5) / scale - 0.5,
-        Coordinates::PytorchHalfPixel if size == 1 => 0.0,
-        Coordinates::PytorchHalfPixel => (at + 0.5) / scale - 0.5,
-        Coordinates::Asymmetric => at / scale,
-        Coordinates::AlignCorners if size == 1 => 0.0,
-        Coordinates::AlignCorners => at * (extent as f32 - 1.0) / (size as f32 - 1.0),
-        Coordinates::HalfPixelForNearest => (at + 0.5) / scale,
-    }
 }
 
 /// The index that RESIZE_NEAREST_NEIGHBOR selects.

@@ -20,13 +20,10 @@ pub(super) const ROWS: &[Row] =
 fn suppression(n: &mut NodeCx<'_, '_>, scored: bool) -> Result<Values, Refusal> {
     let (corners, scores) = (n.input(0)?, n.input(1)?);
     let most = extent(n.integer(2)?)?;
-    let (overlap, least) = (number(n, 3)?, number(n, 4)?);
+    // The kernel leaves out boxes that overlap by the limit or more.
+    let (overlap, least) = (overlap_limit(number(n, 3)?)?.next_down(), number(n, 4)?);
     if scored && number(n, 5)? != 0.0 {
         return Err(Refusal::Unsupported("boxes whose scores are lowered, not left out (soft NMS)".into()));
-    }
-    // The kernel leaves out boxes that overlap by the limit or more.
-    if !(overlap > 0.0 && overlap <= 1.0) {
-        return Err(Refusal::Unsupported(format!("an IoU threshold of {overlap}; expected more than 0, at most 1")));
     }
     let [count] = n.shape(scores).dims() else {
         return Err(Refusal::Invalid(format!("scores {}; expected one for each box", n.ty(scores))));
@@ -34,7 +31,7 @@ fn suppression(n: &mut NodeCx<'_, '_>, scored: bool) -> Result<Values, Refusal> 
     let rows: Shape = [1.into(), 1.into(), count.clone()].into_iter().collect();
     let boxes: Shape = [1.into(), count.clone(), 4.into()].into_iter().collect();
     let operands = [n.reshape_to(corners, boxes)?, n.reshape_to(scores, rows)?];
-    let op = NonMaxSuppression { most, overlap: overlap.next_down(), score: Some(least), count: computed::fresh(n) };
+    let op = NonMaxSuppression { most, overlap, score: Some(least), count: computed::fresh(n) };
     let kept = computed::found(n, op, &operands)?;
     let found = n.shape(kept).dims()[0].clone();
     let kept = n.add(Slice { ranges: vec![Range { axis: 1, start: 2, len: 1, step: 1 }] }, &[kept])?;
@@ -60,10 +57,6 @@ fn suppression(n: &mut NodeCx<'_, '_>, scored: bool) -> Result<Values, Refusal> 
 pub(super) fn detections(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let read = DetectionOptions::read(n.custom_options());
     let options = read.map_err(|error| Refusal::Invalid(format!("its options: {error}")))?;
-    let overlap = options.nms_iou_threshold;
-    if !(overlap > 0.0 && overlap <= 1.0) {
-        return Err(Refusal::Invalid(format!("an IoU threshold of {overlap}; expected more than 0, at most 1")));
-    }
     let of_class = match options.use_regular_nms {
         true => Some(positive(options.detections_per_class, "a maximum number of boxes of a class")?),
         false => None,
@@ -74,11 +67,19 @@ pub(super) fn detections(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         classes_per_box: positive(options.max_classes_per_detection, "a number of classes of a box")?,
         of_class,
         score: options.nms_score_threshold,
-        overlap,
+        overlap: overlap_limit(options.nms_iou_threshold)?,
         scale: [options.y_scale, options.x_scale, options.h_scale, options.w_scale],
     };
     let operands = [n.input(0)?, n.input(1)?, n.input(2)?];
     n.add_all(op, &operands)
+}
+
+/// A limit of overlap that the kernels take.
+fn overlap_limit(limit: f32) -> Result<f32, Refusal> {
+    if limit > 0.0 && limit <= 1.0 {
+        return Ok(limit);
+    }
+    Err(Refusal::Invalid(format!("an IoU threshold of {limit}; expected more than 0, at most 1")))
 }
 
 /// The constant at input `i`.
