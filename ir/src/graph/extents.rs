@@ -99,7 +99,8 @@ impl Graph {
         found.unwrap_or_else(|| {
             let wanted = self.wanted_extents(known);
             let found = runs(&single, &wanted).or_else(|| runs(&many, &wanted));
-            found.unwrap_or_else(|| scaled(&single, known, 0))
+            let held = || SCALES.into_iter().map(|power| scaled(&single, known, power)).find(|s| self.holds(s));
+            found.or_else(held).unwrap_or_else(|| scaled(&single, known, 0))
         })
     }
 
@@ -170,17 +171,12 @@ impl Graph {
         symbols
     }
 
-    /// True where every node takes its operands at these extents, and no value is empty that is not empty at all, or larger
-    /// than runtimes can be expected to hold.
+    /// True where every node takes its operands at these extents, and no value is empty that is not empty at all, or too
+    /// large.
     fn runs_at(&self, symbols: &Symbols) -> bool {
         let bound = |ty: &TensorType| TensorType { shape: ty.shape.bind(symbols), ..ty.clone() };
         let is_filled = |ty: &TensorType| {
-            let mut dims = ty.shape.dims().iter();
-            let elements = dims.try_fold(1usize, |all, d| match d.known() {
-                Some(n) => all.checked_mul(n),
-                None => d.bind(symbols).filter(|&n| n > 0).and_then(|n| all.checked_mul(n)),
-            });
-            elements.is_some_and(|n| n <= MOST_ELEMENTS || !ty.shape.is_open())
+            ty.shape.dims().iter().all(|d| d.known().is_some() || d.bind(symbols).is_some_and(|n| n > 0))
         };
         let runs = |node: NodeId| {
             let op = self.op(node);
@@ -189,7 +185,17 @@ impl Graph {
             let takes = || infer_float(op.bind(symbols).as_ref().unwrap_or(op), &operands).is_ok();
             self.results(node).all(|v| is_filled(self.ty(v))) && (matches!(op, Op::Input(_) | Op::Const(_)) || takes())
         };
-        self.order().into_iter().all(runs)
+        self.order().into_iter().all(runs) && self.holds(symbols)
+    }
+
+    /// True where no value is larger than runtimes can be expected to hold at these extents.
+    fn holds(&self, symbols: &Symbols) -> bool {
+        let small = |ty: &TensorType| {
+            let mut extents = ty.shape.dims().iter().map(|d| d.bind(symbols).unwrap_or(1));
+            extents.try_fold(1usize, usize::checked_mul).is_some_and(|n| n <= MOST_ELEMENTS)
+        };
+        let held = |ty: &TensorType| !ty.shape.is_open() || small(ty);
+        self.order().into_iter().all(|node| self.results(node).all(|v| held(self.ty(v))))
     }
 }
 
