@@ -1,4 +1,4 @@
-//! Convolutions of `F32`.
+//! Convolutions of `F32`; those of `F16` are computed in `F32`.
 
 mod depthwise;
 mod geometry;
@@ -11,13 +11,14 @@ use std::ops::Range;
 use rayon::prelude::*;
 use smallvec::{SmallVec, smallvec};
 
+use super::all_widened;
 use super::gemm::{Term, contract, gemm_then};
 use super::matrix::{Bias, View};
 use super::product::{FEW_ROWS, multiply_rows, tasks};
 use super::then::Then;
 use crate::error::EvalError;
 use crate::ops::{Conv, ConvTranspose, Tensors};
-use crate::types::Tensor;
+use crate::types::{Elem, Tensor};
 pub(crate) use depthwise::depthwise;
 pub(crate) use geometry::Geometry;
 use geometry::Piece;
@@ -64,6 +65,9 @@ pub(crate) fn conv_sums(
 }
 
 pub(crate) fn conv(op: &Conv, operands: &[&Tensor], then: Option<Then>) -> Result<Tensors, EvalError> {
+    if operands[0].ty().elem == Elem::F16 {
+        return all_widened(operands, |wide| conv(op, wide, then));
+    }
     let (x, w) = (operands[0].view::<f32>(), operands[1].view::<f32>());
     let bias = operands.get(2).map(|b| b.view::<f32>());
     let g = Geometry::of_conv(op, &operands[0].dims(), &operands[1].dims());
@@ -177,6 +181,9 @@ pub(crate) fn transpose_sums<T: Copy + From<f32> + std::ops::AddAssign>(
 }
 
 pub(crate) fn conv_transpose(op: &ConvTranspose, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+    if operands[0].ty().elem == Elem::F16 {
+        return all_widened(operands, |wide| conv_transpose(op, wide));
+    }
     let (x, w) = (operands[0].view::<f32>(), operands[1].view::<f32>());
     let g = Geometry::of_transpose(op, &operands[0].dims(), &operands[1].dims());
     let (channels, pixels) = (g.groups * g.channels, g.pixels());

@@ -1,13 +1,14 @@
-//! Matrix products of `F32` with broadcast batches.
+//! Matrix products of `F32` with broadcast batches; those of `F16` are computed in `F32`.
 
 use smallvec::smallvec;
 
+use super::all_widened;
 use super::gemm::{Packed, gemm_then};
 use super::matrix::{Bias, View};
 use super::then::Then;
 use crate::error::EvalError;
 use crate::ops::{MatMul, Tensors};
-use crate::types::{Shape, Tensor};
+use crate::types::{Elem, Shape, Tensor};
 
 /// The products that make up one batched product.
 #[derive(Debug)]
@@ -75,6 +76,9 @@ pub(crate) fn matmul(
     then: Option<Then>,
     packed: Option<&Packed>,
 ) -> Result<Tensors, EvalError> {
+    if operands[0].ty().elem == Elem::F16 {
+        return all_widened(operands, |wide| matmul(op, wide, then, packed));
+    }
     let (a, b) = (operands[0].view::<f32>(), operands[1].view::<f32>());
     let batches = Batches::of(op, &operands[0].dims(), &operands[1].dims());
     let [m, _, n] = batches.extents;
@@ -110,6 +114,15 @@ mod tests {
         assert_eq!(product(false, &[&a, &b]), (vec![2, 2], vec![10.0, 13.0, 28.0, 40.0]));
         let bias = Tensor::from_vec(Shape::known(&[2]), vec![1.0f32, -1.0]);
         assert_eq!(product(true, &[&a, &tensor(&[2, 3]), &bias]), (vec![2, 2], vec![6.0, 13.0, 15.0, 49.0]));
+    }
+
+    #[test]
+    fn halves_are_computed_in_single_precision() {
+        use crate::kernels::elementwise::cast;
+        let half = |t: &Tensor| cast(&Elem::F16, t).unwrap().swap_remove(0);
+        let (a, b, op) = (tensor(&[2, 3]), tensor(&[3, 2]), MatMul { transpose_b: false });
+        let product = |a: &Tensor, b: &Tensor| matmul(&op, &[a, b], None, None).unwrap().swap_remove(0);
+        assert_eq!(product(&half(&a), &half(&b)), half(&product(&a, &b)));
     }
 
     #[test]

@@ -70,13 +70,20 @@ fn extents(ty: &TensorType) -> Result<SmallVec<[usize; 6]>, EvalError> {
     ty.shape.extents().ok_or_else(open)
 }
 
-/// Runs `f` on `F16` operands converted to `F32`, and rounds the results.
+/// Runs `f` on an `F16` operand converted to `F32`, and rounds the results.
 fn widened(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensors, EvalError>) -> Result<Tensors, EvalError> {
-    let wide = elementwise::cast(&Elem::F32, x)?;
-    f(&wide[0])?
-        .into_iter()
-        .map(|t| if t.ty().elem == Elem::F32 { Ok(elementwise::cast(&Elem::F16, &t)?.swap_remove(0)) } else { Ok(t) })
-        .collect()
+    all_widened(&[x], |wide| f(wide[0]))
+}
+
+/// The same for several operands.
+fn all_widened(
+    operands: &[&Tensor],
+    f: impl FnOnce(&[&Tensor]) -> Result<Tensors, EvalError>,
+) -> Result<Tensors, EvalError> {
+    let cast = |to: &Elem, t: &Tensor| Ok(elementwise::cast(to, t)?.swap_remove(0));
+    let wide = operands.iter().map(|t| cast(&Elem::F32, t)).collect::<Result<Vec<Tensor>, EvalError>>()?;
+    let results = f(&wide.iter().collect::<SmallVec<[&Tensor; 4]>>())?.into_iter();
+    results.map(|t| if t.ty().elem == Elem::F32 { cast(&Elem::F16, &t) } else { Ok(t) }).collect()
 }
 
 /// The error for an element type that an operator cannot be evaluated on.

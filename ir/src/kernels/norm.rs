@@ -4,7 +4,7 @@ use smallvec::smallvec;
 
 use super::index::around;
 use super::vector::{exp, replace};
-use super::{result, widened};
+use super::{all_widened, result, widened};
 use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Elem, Tensor};
@@ -101,9 +101,7 @@ fn softmax_columns(image: &mut [f32], width: usize, log: bool) {
 pub(crate) fn layer_norm(op: &LayerNorm, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
     let ty = result(op, operands)?;
     if ty.elem == Elem::F16 {
-        let wide = operands.iter().map(|t| super::elementwise::cast(&Elem::F32, t)).collect::<Result<Vec<_>, _>>()?;
-        let wide = layer_norm(op, &wide.iter().map(|t| &t[0]).collect::<Vec<_>>())?;
-        return super::elementwise::cast(&Elem::F16, &wide[0]);
+        return all_widened(operands, |wide| layer_norm(op, wide));
     }
     let x = operands[0].view::<f32>();
     let row: usize = operands[0].dims()[op.axis..].iter().product();
