@@ -170,6 +170,12 @@ impl BinaryFn {
         use BinaryFn::*;
         matches!(self, Add | Mul | Max | Min | SquaredDifference | Equal | NotEqual | And | Or | Xor)
     }
+
+    /// True if `Prelu` with these slopes is the maximum of its operand and the operand's product with them. With a slope of 0
+    /// it is not: an infinite operand times 0 is not a number.
+    pub fn is_maximum_with(slopes: &[f32]) -> bool {
+        slopes.iter().all(|&slope| slope <= 1.0 && slope != 0.0)
+    }
 }
 
 /// Applies a function to pairs of elements. Operands have the same element type; the result has it too, or is `Bool`.

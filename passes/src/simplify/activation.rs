@@ -158,8 +158,7 @@ fn recognise_leaky_relu(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
         when((c == x || d == x) && g.ty(x).elem == Elem::F32)?;
         let numbers = g.constant(slope).filter(|s| s.len() > 1).ok_or(Skip::NoMatch)?.floats();
         let along_an_axis = g.ty(slope).shape.dims().iter().filter(|d| d.known() != Some(1)).count() == 1;
-        // An infinite operand times 0 is not a number.
-        when(along_an_axis && numbers.iter().all(|&slope| slope <= 1.0 && slope != 0.0))?;
+        when(along_an_axis && BinaryFn::is_maximum_with(&numbers))?;
         Ok([x, slope])
     };
     let operands = slopes(a, b).or_else(|_| slopes(b, a))?;

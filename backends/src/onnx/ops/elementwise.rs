@@ -132,11 +132,9 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext<'_>) -
     Ok(())
 }
 
-/// True if PRelu is the maximum of its operand and the operand's product with the slopes, for infinite operands too.
-/// Accelerators take the operator itself.
+/// True if PRelu is written as a maximum. Accelerators take the operator itself.
 fn is_maximum(e: &Emitter<'_>, site: &NodeContext<'_>) -> bool {
-    let Some(slopes) = site.constant(1) else { return false };
-    !e.options.has_standard_qdq() && slopes.floats().iter().all(|&slope| slope <= 1.0 && slope != 0.0)
+    !e.options.has_standard_qdq() && site.constant(1).is_some_and(|slopes| BinaryFn::is_maximum_with(&slopes.floats()))
 }
 
 /// Max of the operand and a product. The kernel of PRelu of ONNX Runtime is not vectorized: on 67,000 elements of random

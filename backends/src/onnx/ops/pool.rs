@@ -2,6 +2,7 @@
 
 use qcc_ir::ops::{Op, Pool, PoolFn, QuantRule};
 use qcc_ir::{Graph, ValueId};
+use rustc_hash::FxHashSet;
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, NodeContext, Unsupported};
@@ -50,8 +51,15 @@ pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &NodeContext<'_>) -> Re
 
 /// True if a float value is quantized, by itself or after its elements are moved.
 fn is_quantized_behind(g: &Graph, v: ValueId) -> bool {
-    g.users(v).iter().any(|&(n, _)| match g.op(n) {
-        Op::Quantize(_) => true,
-        op => matches!(op.quant_rule(), QuantRule::SameAsInput) && g.results(n).any(|v| is_quantized_behind(g, v)),
-    })
+    let (mut seen, mut left) = (FxHashSet::default(), vec![v]);
+    while let Some(v) = left.pop() {
+        for (n, _) in g.users(v) {
+            match g.op(n) {
+                Op::Quantize(_) => return true,
+                op if matches!(op.quant_rule(), QuantRule::SameAsInput) && seen.insert(n) => left.extend(g.results(n)),
+                _ => {}
+            }
+        }
+    }
+    false
 }
