@@ -75,8 +75,7 @@ impl Network {
         let follows = || case.kernel(n).is_some_and(|kernel| kernel.follows);
         let (reads, gives) = match g.op(n) {
             Op::Input(_) => {
-                let name = g.name(n.value(0)).map_or("", |name| name);
-                let at = self.side(case.options.interface.of(name));
+                let at = self.side(of_input(case, n));
                 (at, at)
             }
             _ if !able.contains(&n) => (self.floats, self.floats),
@@ -114,10 +113,7 @@ impl Network {
     fn is_behind_integers(&self, case: &Case<'_>, n: NodeId, able: &FxHashSet<NodeId>) -> bool {
         let g = case.g;
         match g.op(n) {
-            Op::Input(_) => {
-                let name = g.name(n.value(0)).map_or("", |name| name);
-                matches!(case.options.interface.of(name), Interface::Quantized(_))
-            }
+            Op::Input(_) => matches!(of_input(case, n), Interface::Quantized(_)),
             op if op.is_contraction() => able.contains(&n),
             _ => g.operands(n).iter().any(|v| self.behind_integers.contains(&v.node)),
         }
@@ -165,4 +161,10 @@ impl Network {
         }
         found
     }
+}
+
+/// What the caller gives for an input.
+fn of_input(case: &Case<'_>, n: NodeId) -> Interface {
+    let name = case.g.name(n.value(0)).map_or("", |name| name);
+    case.options.interface.of(name)
 }
