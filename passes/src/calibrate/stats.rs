@@ -78,7 +78,8 @@ impl Stats {
 
     /// The mean and the standard deviation of the histogram.
     pub fn moments(&self) -> (f64, f64) {
-        let sum = |f: &dyn Fn(f64) -> f64| self.histogram.bins().map(|(x, n)| f(f64::from(x)) * n as f64).sum::<f64>();
+        let bins: Vec<(f64, f64)> = self.histogram.bins().map(|(x, n)| (f64::from(x), n as f64)).collect();
+        let sum = |f: &dyn Fn(f64) -> f64| bins.iter().map(|&(x, n)| f(x) * n).sum::<f64>();
         let count = sum(&|_| 1.0).max(1.0);
         let mean = sum(&|x| x) / count;
         (mean, (sum(&|x| (x - mean).powi(2)) / count).sqrt())

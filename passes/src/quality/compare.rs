@@ -369,7 +369,8 @@ fn thinned(t: &Tensor) -> Vec<f32> {
         return t.floats().iter().step_by(stride).copied().collect();
     }
     // All elements have one scale, so that only those that are kept need it.
-    let bytes: Vec<u8> = t.data().chunks_exact(elem.size()).step_by(stride).flatten().copied().collect();
+    let mut bytes = Vec::with_capacity(t.len().div_ceil(stride) * elem.size());
+    t.data().chunks_exact(elem.size()).step_by(stride).for_each(|element| bytes.extend_from_slice(element));
     let ty = TensorType::new(elem.clone(), Shape::known(&[bytes.len() / elem.size()]));
     Tensor::new(ty, bytes.into()).map_or_else(Vec::new, |kept| kept.floats().into_owned())
 }

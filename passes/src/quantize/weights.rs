@@ -4,6 +4,7 @@ use qcc_ir::ops::Op;
 use qcc_ir::target::BlockGrid;
 use qcc_ir::{Dim, QuantParams, Runs, Shape, StorageType, Tensor};
 use rayon::prelude::*;
+use smallvec::SmallVec;
 
 use super::qparams::{self, per_channel, qparams_of};
 use crate::calibrate::Range;
@@ -34,23 +35,38 @@ fn pair_magnitudes(op: &Op, w: &Tensor, axis: usize, largest: &[f32]) -> Vec<f32
     };
     let inside = |axis: usize| dims[axis + 1..].iter().product::<usize>().max(1);
     let (inner, run) = (inside(summed), inside(axis));
-    // For grouped convolutions, channels are counted from the first of the group.
-    let first = |i: usize| match op {
-        Op::Conv(c) => i / inside(0) / (dims[0] / c.groups.max(1)).max(1) * dims[1],
-        _ => 0,
-    };
+    let size = dims[summed] * inner;
+    let sum =
+        |x: f32, y: f32, factors: [f32; 2]| if x * y > 0.0 { (x * factors[0] + y * factors[1]).abs() } else { 0.0 };
     let mut max = vec![0.0f32; dims[axis]];
-    for (i, x) in reals.iter().enumerate() {
-        let (channel, tap) = (i / inner % dims[summed], i % inner);
-        let (next, at) = match channel + 1 < dims[summed] {
-            true => (channel + 1, i + inner),
-            false if matches!(op, Op::Conv(_)) && tap + 1 < inner => (0, i - channel * inner + 1),
-            false => continue,
+    // Each block has all channels.
+    for (i, block) in reals.chunks_exact(size.max(1)).enumerate() {
+        // For grouped convolutions, channels are counted from the first of the group.
+        let first = match op {
+            Op::Conv(c) => i / (dims[0] / c.groups.max(1)).max(1) * dims[1],
+            _ => 0,
         };
-        if x * reals[at] > 0.0 {
-            let first = first(i);
-            let m = &mut max[i / run % dims[axis]];
-            *m = m.max((x * largest[first + channel] + reals[at] * largest[first + next]).abs());
+        let largest = &largest[first..first + dims[summed]];
+        let mut add = |at: usize, sum: f32| {
+            let m = &mut max[(i * size + at) / run % dims[axis]];
+            *m = m.max(sum);
+        };
+        let mut of_block = 0.0f32;
+        for (channel, factors) in largest.windows(2).enumerate() {
+            let factors = [factors[0], factors[1]];
+            let (row, next) = block[channel * inner..][..2 * inner].split_at(inner);
+            let sums = row.iter().zip(next).map(|(&x, &y)| sum(x, y, factors));
+            match axis < summed {
+                true => of_block = sums.fold(of_block, f32::max),
+                false => sums.enumerate().for_each(|(tap, sum)| add(channel * inner + tap, sum)),
+            }
+        }
+        if let (Op::Conv(_), [first, ..], [.., last]) = (op, largest, largest) {
+            let across = block[size - inner..].iter().zip(&block[1..inner]);
+            of_block = across.map(|(&x, &y)| sum(x, y, [*last, *first])).fold(of_block, f32::max);
+        }
+        if axis < summed {
+            add(0, of_block);
         }
     }
     max
@@ -172,11 +188,15 @@ fn cancelled(
     }
     let runs = Runs::new(near.ty(), qparams);
     let (exact, mut integers) = (w.floats(), near.view::<i8>().into_owned());
+    let error = |k: usize| f32::from(integers[k]) - exact[k] / runs.at(k / runs.length()).0;
     let turned = |group: usize| -> Vec<(usize, i8)> {
         let places = places(group);
-        let scale = |k: usize| runs.at(k / runs.length()).0;
-        let errors: Vec<f32> = places.iter().map(|&k| f32::from(integers[k]) - exact[k] / scale(k)).collect();
-        let others: Vec<f32> = errors.iter().map(|e| e - e.signum()).collect();
+        let errors: SmallVec<[f32; 32]> = places.iter().map(|&k| error(k)).collect();
+        // Each turn changes the sum by one: none brings a small sum closer to 0.
+        if errors.iter().map(|&e| f64::from(e)).sum::<f64>().abs() < 0.49 {
+            return Vec::new();
+        }
+        let others: SmallVec<[f32; 32]> = errors.iter().map(|e| e - e.signum()).collect();
         let turned = against_each_other(&errors, &others).into_iter();
         turned.map(|i| (places[i], integers[places[i]] - errors[i].signum() as i8)).collect()
     };
