@@ -201,6 +201,7 @@ mod tests {
     use super::super::gemm::gemm;
     use super::*;
     use crate::ops::{Extents, Operator};
+    use crate::testing::numbers;
     use crate::types::{Shape, TensorType};
     use proptest::prelude::*;
 
@@ -255,6 +256,22 @@ mod tests {
 
     fn column(axes: &[[usize; 6]], i: usize) -> Extents {
         axes.iter().map(|a| a[i]).collect()
+    }
+
+    /// Sums of several blocks of the reduction axis have the bits of those of a matrix without columns between lines.
+    #[test]
+    fn deep_windows_have_the_bits_of_a_product() {
+        let op = Conv { before: smallvec![1, 1], after: smallvec![1, 1], ..Conv::unit(2) };
+        let (x, w) = (numbers(Shape::known(&[1, 60, 12, 45]), 1), numbers(Shape::known(&[19, 60, 3, 3]), 2));
+        let bias = numbers(Shape::known(&[19]), 3);
+        let found = conv(&op, &[&x, &w, &bias], None).unwrap();
+        let windows = Windows::new(&op, &x, &w.dims()[1..]);
+        let (all, depth, filters) = (windows.positions(), w.len() / 19, w.view::<f32>());
+        let (rows, mut sums) = (windows.rows(0..all), vec![0.0; 19 * all]);
+        let columns = View::new(&rows, all, depth).transposed();
+        gemm(&mut sums, View::new(&filters, 19, depth), columns, Bias::After(&bias.view::<f32>())).unwrap();
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&found[0].view::<f32>()), bits(&sums));
     }
 
     proptest! {

@@ -83,6 +83,12 @@ pub(crate) trait Right: Copy + Sync {
         false
     }
 
+    /// True if some columns have no place in the result. Then there is no bias for each column.
+    #[inline(always)]
+    fn has_gaps(&self) -> bool {
+        false
+    }
+
     /// The elements of a row from a column on. They are contiguous.
     fn from(&self, row: usize, col: usize) -> &[f32];
 

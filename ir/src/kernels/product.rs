@@ -26,8 +26,8 @@ use tile::{Pack, PanelWidth, Part, Product};
 const TASK: usize = 1 << 20;
 
 thread_local! {
-    /// A buffer for a panel, so that no product allocates and clears one.
-    static PANEL: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// A buffer for a panel and for sums, so that no product allocates and clears one.
+    static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// The number of tasks for some multiplications.
@@ -160,9 +160,9 @@ fn blocks<R: Right>(on: impl Dispatch, out: &mut [f32], product: &Product<'_, R>
 
 /// Some rows of a product, and `cols` columns of the right-hand side.
 fn part<R: Right>(on: impl Dispatch, out: Vec<&mut [f32]>, first: [usize; 2], cols: usize, product: &Product<'_, R>) {
-    let mut panel = PANEL.take();
-    on.run(Part { out, first, cols, product, panel: &mut panel });
-    PANEL.set(panel);
+    let mut buffer = BUFFER.take();
+    on.run(Part { out, first, cols, product, buffer: &mut buffer });
+    BUFFER.set(buffer);
 }
 
 #[cfg(test)]

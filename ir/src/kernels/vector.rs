@@ -100,22 +100,39 @@ const LN_2: [f32; 2] = [0.693_145_75, 1.428_606_8e-6];
 /// exp(x) for |x| <= ln(2)/2, as a polynomial (Norbert Juffa): error below one unit in the last place.
 const EXP: [f32; 7] = [1.0, 1.0, 0.499_999_85, 0.166_664_72, 0.041_669_536, 0.008_373_124_5, 0.001_378_059_4];
 
+/// exp(x) as the product of a number near 1 and a power of two, whose exponent is in the low bits of the second number.
+#[inline(always)]
+fn parts_of_exp(x: f32) -> (f32, u32) {
+    // Adding 1.5 * 2^23 rounds to an integer.
+    const ROUND: f32 = 12_582_912.0;
+    let rounded = x * LOG2_E + ROUND;
+    let whole = rounded - ROUND;
+    let rest = (x - whole * LN_2[0]) - whole * LN_2[1];
+    (polynomial!(rest, EXP[6 5 4 3 2 1 0]), rounded.to_bits().wrapping_sub(ROUND.to_bits()))
+}
+
 /// The exponential function, with an error of about one unit in the last place.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    // Adding 1.5 * 2^23 rounds to an integer, which is in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    let rounded = x * LOG2_E + ROUND;
-    let power = rounded.to_bits().wrapping_sub(ROUND.to_bits());
-    let whole = rounded - ROUND;
-    let rest = (x - whole * LN_2[0]) - whole * LN_2[1];
-    let e = polynomial!(rest, EXP[6 5 4 3 2 1 0]);
+    let (e, power) = parts_of_exp(x);
     // 2^power as the product of two powers, because it may exceed the exponents of normal numbers.
     let half = ((power as i32) >> 1) as u32;
     let factor = |power: u32| f32::from_bits(power.wrapping_add(127) << 23);
     let e = e * factor(half) * factor(power.wrapping_sub(half));
     let e = select(x > 104.0, f32::INFINITY, e);
     select(x < -104.0, 0.0, e)
+}
+
+/// `1.0 + exp(x)`, with the same bits but fewer operations: numbers that are too small to change the sum need not be exact.
+#[inline(always)]
+fn one_plus_exp(x: f32) -> f32 {
+    /// The largest number whose exponential is finite.
+    const LARGEST: f32 = 88.722_83;
+    let (e, power) = parts_of_exp(x);
+    let e = f32::from_bits(e.to_bits().wrapping_add(power << 23));
+    let e = select(x < -40.0, 0.0, e);
+    // Infinite for larger numbers; NaN stays.
+    1.0 + select(x <= LARGEST, e, x * f32::MAX)
 }
 
 /// As `f32::clamp`, but `hi` where `lo > hi`. NaN stays.
@@ -137,12 +154,12 @@ pub(super) fn leaky_relu(x: f32, alpha: f32) -> f32 {
 
 #[inline(always)]
 pub(super) fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
+    1.0 / one_plus_exp(-x)
 }
 
 #[inline(always)]
 pub(super) fn silu(x: f32) -> f32 {
-    x / (1.0 + exp(-x))
+    x / one_plus_exp(-x)
 }
 
 /// [`silu`] and [`sigmoid`] of all numbers, with one exponential for both.
@@ -155,7 +172,7 @@ pub(super) fn gates(x: &[f32]) -> (Vec<f32>, Vec<f32>) {
             for block in blocks {
                 let (mut silu, mut sigmoid) = ([0.0; LANES], [0.0; LANES]);
                 for lane in 0..LANES {
-                    let divisor = 1.0 + exp(-block[lane]);
+                    let divisor = one_plus_exp(-block[lane]);
                     silu[lane] = block[lane] / divisor;
                     sigmoid[lane] = 1.0 / divisor;
                 }
@@ -281,6 +298,19 @@ mod tests {
             assert!(error.abs() < 2e-7, "erf({x}) is off by {error:e}");
         }
         assert_eq!([0.0, f32::INFINITY].map(erf), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn sums_of_exponentials_have_all_bits() {
+        // All numbers between those that are near 0 or beyond 2^10, in steps.
+        let sizes = (0x3000_0000..0x4480_0000).step_by(4097).map(f32::from_bits);
+        let near = (0..1000)
+            .flat_map(|i| [40.0f32, 88.722_84, 88.376_26, 104.0].map(|x| f32::from_bits(x.to_bits() + i - 500)));
+        for x in sizes.chain(near).chain(numbers()).flat_map(|x| [x, -x]) {
+            assert_eq!(one_plus_exp(x).to_bits(), (1.0 + exp(x)).to_bits(), "{x}");
+        }
+        let nans = (0..1000).map(|i| f32::from_bits(0x7fc0_0000 + i));
+        assert!(nans.flat_map(|x| [x, -x]).all(|x| one_plus_exp(x).is_nan()));
     }
 
     /// Loops for the widest vectors compute what scalar code does.

@@ -425,6 +425,11 @@ impl Right for Padded<'_> {
     }
 
     #[inline(always)]
+    fn has_gaps(&self) -> bool {
+        self.period != self.kept
+    }
+
+    #[inline(always)]
     fn from(&self, row: usize, col: usize) -> &[f32] {
         self.elements(row, col)
     }

@@ -73,7 +73,7 @@ pub(super) struct Part<'o, 'a, R> {
     pub(super) cols: usize,
     pub(super) product: &'a Product<'a, R>,
     /// A buffer.
-    pub(super) panel: &'a mut Vec<f32>,
+    pub(super) buffer: &'a mut Vec<f32>,
 }
 
 impl<R: Right> SimdOp for Part<'_, '_, R> {
@@ -95,17 +95,20 @@ impl<R: Right> Part<'_, '_, R> {
     fn run<I: Isa, F: Fused, const TALL: usize, const WIDE: usize>(mut self, isa: I) {
         let width = WIDE * isa.f32().len();
         let (cols, depth) = (self.cols, self.product.a.cols());
-        let size = depth.min(DEPTH) * width;
-        if self.panel.len() < size {
-            self.panel.resize(size, 0.0);
+        let gaps = self.product.b.has_gaps() && depth > DEPTH;
+        let sizes = [depth.min(DEPTH) * width, if gaps { self.out.len() * WIDTH } else { 0 }];
+        let mut buffer = std::mem::take(self.buffer);
+        if buffer.len() < sizes[0] + sizes[1] {
+            buffer.resize(sizes[0] + sizes[1], 0.0);
         }
-        let mut panel = std::mem::take(self.panel);
+        let (panel, sums) = buffer.split_at_mut(sizes[0]);
         for first in (0..cols).step_by(WIDTH) {
             for start in (0..depth).step_by(DEPTH) {
                 let depth = start..(start + DEPTH).min(depth);
                 let panel = &mut panel[..depth.len() * width];
                 for col in (first..cols.min(first + WIDTH)).step_by(width) {
-                    self.panel::<I, F, TALL, WIDE>(isa, panel, &depth, col..(col + width).min(cols));
+                    let sums = if gaps { &mut sums[col - first..] } else { &mut [] };
+                    self.panel::<I, F, TALL, WIDE>(isa, panel, sums, &depth, col..(col + width).min(cols));
                 }
             }
             if let Some(then) = self.product.then {
@@ -113,33 +116,34 @@ impl<R: Right> Part<'_, '_, R> {
                 self.out.iter_mut().for_each(|row| then.apply(&mut row[places[0]..places[1]]));
             }
         }
-        *self.panel = panel;
+        *self.buffer = buffer;
     }
 
-    /// All rows of some columns, which fill at most one panel.
+    /// All rows of some columns, which fill at most one panel. `sums` has their sums of the blocks before.
     #[inline(always)]
     fn panel<I: Isa, F: Fused, const TALL: usize, const WIDE: usize>(
         &mut self,
         isa: I,
         panel: &mut [f32],
+        sums: &mut [f32],
         depth: &Range<usize>,
         cols: Range<usize>,
     ) {
         let width = WIDE * isa.f32().len();
         let (b, from) = (self.product.b, cols.start + self.first[1]);
-        let tile = Tile { depth: depth.clone(), places: b.places(cols.clone()) };
+        let mut tile = Tile { depth: depth.clone(), places: b.places(cols.clone()), sums };
         if !b.is_direct(cols.len(), width) {
             b.pack(isa, panel, width, depth.clone(), from..from + cols.len());
-            return self.rows::<I, F, TALL, WIDE>(isa, 0, &tile, |k| &panel[k * width..]);
+            return self.rows::<I, F, TALL, WIDE>(isa, 0, &mut tile, |k| &panel[k * width..]);
         }
         let direct = |k: usize| b.from(depth.start + k, from);
         if b.is_packed() || self.out.len() <= 2 * FEW_ROWS {
             // Few rows do not repay packing.
-            return self.rows::<I, F, TALL, WIDE>(isa, 0, &tile, direct);
+            return self.rows::<I, F, TALL, WIDE>(isa, 0, &mut tile, direct);
         }
         // The first tile packs what it reads.
-        let done = self.tile::<I, F, TALL, WIDE>(isa, 0, &tile, direct, Some(panel));
-        self.rows::<I, F, TALL, WIDE>(isa, done, &tile, |k| &panel[k * width..]);
+        let done = self.tile::<I, F, TALL, WIDE>(isa, 0, &mut tile, direct, Some(panel));
+        self.rows::<I, F, TALL, WIDE>(isa, done, &mut tile, |k| &panel[k * width..]);
     }
 
     /// All rows from one on.
@@ -148,7 +152,7 @@ impl<R: Right> Part<'_, '_, R> {
         &mut self,
         isa: I,
         first: usize,
-        tile: &Tile,
+        tile: &mut Tile<'_>,
         line: impl Fn(usize) -> &'b [f32] + Copy,
     ) {
         let (mut row, rows) = (first, self.out.len());
@@ -169,12 +173,12 @@ impl<R: Right> Part<'_, '_, R> {
         &mut self,
         isa: I,
         row: usize,
-        tile: &Tile,
+        tile: &mut Tile<'_>,
         line: impl Fn(usize) -> &'b [f32],
         packed: Option<&mut [f32]>,
     ) -> usize {
-        let Product { a, bias, .. } = self.product;
-        let Tile { depth, places } = tile;
+        let (Product { a, b, bias, .. }, ops) = (self.product, isa.f32());
+        let Tile { depth, places, sums: all } = tile;
         let mut left: [&[f32]; ROWS] = [&[]; ROWS];
         for (i, left) in left.iter_mut().enumerate() {
             *left = &a.row(self.first[0] + row + i, depth.clone())[..depth.len()];
@@ -192,17 +196,35 @@ impl<R: Right> Part<'_, '_, R> {
                 Bias::Cols(b) if !before => Bias::Cols(&b[self.first[1]..]),
                 _ => Bias::None,
             };
-            store(isa, sums, before, bias, places, self.out[row]);
+            if !b.has_gaps() || all.is_empty() {
+                store(isa, sums, before, bias, places, self.out[row]);
+                continue;
+            }
+            let all = all[row * WIDTH..].chunks_exact_mut(ops.len());
+            let mut sums = *sums;
+            for (sum, all) in sums.iter_mut().zip(all) {
+                if before {
+                    *sum = ops.add(*sum, ops.load(all));
+                } else if let Bias::Rows(b) = bias {
+                    *sum = ops.add(*sum, ops.splat(b[0]));
+                }
+                ops.store(*sum, all);
+            }
+            if last {
+                store(isa, &sums, false, bias, places, self.out[row]);
+            }
         }
         ROWS
     }
 }
 
 /// Where a tile is in its part.
-struct Tile {
+struct Tile<'s> {
     depth: Range<usize>,
     /// Where the columns are in the result.
     places: Places,
+    /// The sums of the blocks before, each row [`WIDTH`] behind the one before; empty if the result has them.
+    sums: &'s mut [f32],
 }
 
 /// Writes the sums of a row of a tile to their places in a row of the result: with `before`, what `out` has is added, then
