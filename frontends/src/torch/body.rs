@@ -59,7 +59,7 @@ impl<'m> Importer<'m> {
                 None => importer.inside().add_constant(Tensor::from_bools(Shape::scalar(), [true])),
             };
             importer.graph.add_output("again", again);
-            results.iter().enumerate().for_each(|(i, &v)| _ = importer.graph.add_output(format!("y{i}"), v));
+            results.iter().enumerate().for_each(|(i, &v)| importer.graph.add_output(format!("y{i}"), v));
             Ok(reads)
         })?;
         control::same_after(&self.graph, carried, &graph)?;
