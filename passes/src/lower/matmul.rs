@@ -32,8 +32,7 @@ fn fewer_axes(b: &mut Build<'_>, x: ValueId, y: ValueId) -> Result<[ValueId; 2],
     let [a, w] = [x, y].map(|v| b.ty(v).shape.dims().to_vec());
     let merged = |dims: &[Dim], kept: usize| -> Option<Shape> {
         let (outer, kept) = dims.split_at(dims.len() - kept);
-        let all = outer.iter().try_fold(Dim::Known(1), |all, d| all.times(d))?;
-        Some(std::iter::once(all).chain(kept.iter().cloned()).collect())
+        Some(std::iter::once(Shape::count(outer)?).chain(kept.iter().cloned()).collect())
     };
     let single = w.len() == 2;
     if a.len() <= if single { 2 } else { 3 } || !(single || a[..a.len() - 2] == w[..w.len() - 2]) {
