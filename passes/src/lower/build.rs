@@ -6,10 +6,11 @@ use qcc_ir::ops::{
     Binary, BinaryFn, Cast, Clamp, Concat, CumSum, Dequantize, Expand, Extents, Op, OpKind, OpenSlice, Pad, PadMode,
     PoolFn, Range, Reduce, ReduceFn, Reshape, Select, Slice, Symbolic, Transpose, Unary, UnaryFn, window_steps,
 };
+use qcc_ir::target::{Kernel, Target};
 use qcc_ir::{Composite, Dim, Elem, Graph, NodeId, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 
-use crate::Skip;
 use crate::pattern::when;
+use crate::{PassError, Skip};
 
 /// Adds nodes with the origin of the node that they replace. Nodes with constant operands are evaluated at once.
 pub(crate) struct Build<'g> {
@@ -308,6 +309,25 @@ impl<'g> Build<'g> {
 
 /// The maximum number of taps of a window that is expanded, with separate nodes for each tap.
 pub(super) const MOST_TAPS: usize = 1024;
+
+/// Applies a rewrite to the nodes whose first operand comes from such a kernel of the target.
+pub(super) fn rewrite_behind(
+    g: &mut Graph,
+    target: &Target,
+    is_such: fn(&Kernel) -> bool,
+    rewrite: fn(&mut Graph, NodeId) -> Result<(), Skip>,
+) -> Result<(), PassError> {
+    for node in g.order() {
+        let x = g.operands(node).first().copied();
+        let kernel = x.and_then(|x| target.kernel_of(g, x.node));
+        if kernel.is_some_and(|kernel| is_such(&kernel))
+            && let Err(skip) = rewrite(g, node)
+        {
+            skip.reason()?;
+        }
+    }
+    Ok(())
+}
 
 /// The producer of a value, if it is of the given kind.
 pub(crate) fn made_by(g: &Graph, v: ValueId, kind: OpKind) -> Option<NodeId> {

@@ -97,22 +97,17 @@ pub(super) fn pad_edge(b: &mut Build<'_>, node: NodeId) -> Built {
 const MOST_CONCATENATED: usize = 10;
 
 /// Concatenates operands of many axes as `[outer, axis and inner]`.
-fn concat_two_axes(b: &mut Build<'_>, axis: usize, parts: &[ValueId]) -> Built {
-    let rank = b.ty(parts[0]).rank();
-    if rank <= 2 {
+fn concat_two_axes(b: &mut Build<'_>, node: NodeId, axis: usize) -> Built {
+    let whole = b.ty(node.value(0)).shape.clone();
+    if whole.rank() <= 2 {
         return Err(Skip::NoMatch);
     }
-    let mut along = Dim::Known(0);
-    let mut flat = Vec::with_capacity(parts.len());
-    for &part in parts {
-        let dims = b.ty(part).shape.dims().to_vec();
-        along = along.plus(&dims[axis]).ok_or(Skip::NoMatch)?;
-        let (outer, rest) = dims.split_at(axis);
-        let rows = [outer, rest].map(Shape::count);
-        let [Some(outer), Some(rest)] = rows else { return Err(Skip::NoMatch) };
+    let mut flat = Vec::new();
+    for part in b.g.operands(node) {
+        let (outer, rest) = b.ty(part).shape.dims().split_at(axis);
+        let [Some(outer), Some(rest)] = [outer, rest].map(Shape::count) else { return Err(Skip::NoMatch) };
         flat.push(b.reshape(part, [outer, rest].into_iter().collect())?);
     }
-    let whole = b.ty(parts[0]).shape.with(axis, along);
     let y = b.concat(1, &flat)?;
     b.reshape(y, whole)
 }
@@ -123,7 +118,7 @@ pub(super) fn concat(b: &mut Build<'_>, node: NodeId) -> Built {
     let operands = b.g.operands(node);
     let mut parts: Vec<ValueId> = operands.to_vec();
     if parts.len() <= MOST_CONCATENATED {
-        return concat_two_axes(b, axis, &parts);
+        return concat_two_axes(b, node, axis);
     }
     while parts.len() > 1 {
         let groups = parts.chunks(MOST_CONCATENATED).map(|group| b.concat(axis, group));

@@ -4,6 +4,7 @@
 use qcc_ir::ops::{Binary, BinaryFn, Op, Pool, PoolFn, Unary, UnaryFn};
 use qcc_ir::{Elem, Graph, NodeId};
 
+use super::build::rewrite_behind;
 use crate::pattern::when;
 use crate::{Context, Pass, PassError, Skip};
 
@@ -16,14 +17,7 @@ impl Pass for PoolFirst {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        for node in g.order() {
-            let x = g.operands(node).first().copied();
-            let apart = x.and_then(|x| cx.target.kernel_of(g, x.node)).is_some_and(|kernel| kernel.apart);
-            if apart && let Err(skip) = swap(g, node) {
-                skip.reason()?;
-            }
-        }
-        Ok(())
+        rewrite_behind(g, cx.target, |kernel| kernel.apart, swap)
     }
 }
 

@@ -3,7 +3,7 @@
 use qcc_ir::ops::{Binary, BinaryFn, Cast, Op, Unary, UnaryFn};
 use qcc_ir::{Elem, Graph, NodeId, Tensor};
 
-use super::build::Build;
+use super::build::{Build, rewrite_behind};
 use crate::pattern::when;
 use crate::{Context, Pass, PassError, Skip};
 
@@ -16,14 +16,7 @@ impl Pass for WholeQuotients {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        for node in g.order() {
-            let x = g.operands(node).first().copied();
-            let rounds = x.and_then(|x| cx.target.kernel_of(g, x.node)).is_some_and(|kernel| kernel.reciprocal);
-            if rounds && let Err(skip) = without_remainder(g, node) {
-                skip.reason()?;
-            }
-        }
-        Ok(())
+        rewrite_behind(g, cx.target, |kernel| kernel.reciprocal, without_remainder)
     }
 }
 

@@ -24,14 +24,14 @@ pub(super) const COMPLEX_ROWS: &[ComplexRow] = &[
         normalized(n, false, onesided)
     }),
     ("fft_fft", |n| along_axis(n, false, false)),
-    ("fft_fft2", |n| along_last_two(n, false, false)),
-    ("fft_fftn", |n| along_axes(n, false, false)),
+    ("fft_fft2", |n| along_axes(n, Some(2), false, false)),
+    ("fft_fftn", |n| along_axes(n, None, false, false)),
     ("fft_ifft", |n| along_axis(n, true, false)),
-    ("fft_ifft2", |n| along_last_two(n, true, false)),
-    ("fft_ifftn", |n| along_axes(n, true, false)),
+    ("fft_ifft2", |n| along_axes(n, Some(2), true, false)),
+    ("fft_ifftn", |n| along_axes(n, None, true, false)),
     ("fft_rfft", |n| along_axis(n, false, true)),
-    ("fft_rfft2", |n| along_last_two(n, false, true)),
-    ("fft_rfftn", |n| along_axes(n, false, true)),
+    ("fft_rfft2", |n| along_axes(n, Some(2), false, true)),
+    ("fft_rfftn", |n| along_axes(n, None, false, true)),
     ("stft", stft),
 ];
 
@@ -45,8 +45,8 @@ pub(super) const ROWS: &[Row] = &[
         one(all(n, x, &axes, &lengths, norm, Kind { inverse: true, onesided: true })?[0])
     }),
     ("fft_irfft", |n| one(along_axis(n, true, true)?[0])),
-    ("fft_irfft2", |n| one(along_last_two(n, true, true)?[0])),
-    ("fft_irfftn", |n| one(along_axes(n, true, true)?[0])),
+    ("fft_irfft2", |n| one(along_axes(n, Some(2), true, true)?[0])),
+    ("fft_irfftn", |n| one(along_axes(n, None, true, true)?[0])),
     ("istft", istft),
 ];
 
@@ -110,37 +110,21 @@ fn along_axis(n: &mut NodeCx<'_, '_>, inverse: bool, onesided: bool) -> Result<C
     all(n, x, &[axis], &[length], factor, Kind { inverse, onesided })
 }
 
-/// A transform along the axes `dim`, or all or as many last ones as there are lengths `s`.
-fn along_axes(n: &mut NodeCx<'_, '_>, inverse: bool, onesided: bool) -> Result<Complex, Refusal> {
+/// A transform along the axes `dim` with the lengths `s`, of which -1 is the axis's own. Without `dim`, along the last axes, as
+/// many as given here, else as there are lengths, else all.
+fn along_axes(n: &mut NodeCx<'_, '_>, last: Option<usize>, inverse: bool, onesided: bool) -> Result<Complex, Refusal> {
     let x = signal(n)?;
     let (axes, lengths) = (n.optional_ints("dim")?, n.optional_wholes("s")?);
-    let last = lengths.as_ref().map_or(n.rank(x) - 1, Vec::len) as i64;
-    along(n, x, axes.unwrap_or_else(|| (-last..0).collect()), lengths, Kind { inverse, onesided })
-}
-
-/// A transform along the axes `dim`, or the last two, with the lengths `s`.
-fn along_last_two(n: &mut NodeCx<'_, '_>, inverse: bool, onesided: bool) -> Result<Complex, Refusal> {
-    let x = signal(n)?;
-    let (axes, lengths) = (n.optional_ints("dim")?, n.optional_wholes("s")?);
-    along(n, x, axes.unwrap_or_else(|| vec![-2, -1]), lengths, Kind { inverse, onesided })
-}
-
-/// A transform along axes, which are cropped or padded with zeros to the lengths but those of -1.
-fn along(
-    n: &mut NodeCx<'_, '_>,
-    x: ValueId,
-    axes: Vec<i64>,
-    lengths: Option<Vec<Expr>>,
-    kind: Kind,
-) -> Result<Complex, Refusal> {
+    let last = last.unwrap_or_else(|| lengths.as_ref().map_or(n.rank(x) - 1, Vec::len)) as i64;
+    let axes = axes.unwrap_or_else(|| (-last..0).collect());
     let lengths: Vec<Option<Expr>> = match lengths {
         Some(lengths) => {
             lengths.into_iter().map(|length| Some(length).filter(|length| *length != (-1).into())).collect()
         }
         None => vec![None; axes.len()],
     };
-    let factor = named(n.optional_text("norm"), kind.inverse)?;
-    all(n, x, &axes, &lengths, factor, kind)
+    let factor = named(n.optional_text("norm"), inverse)?;
+    all(n, x, &axes, &lengths, factor, Kind { inverse, onesided })
 }
 
 /// Transforms along axes, of which the last has the half spectrum. The parts are the last axis of `x`.
